@@ -1,0 +1,304 @@
+//! The one vocabulary that every protocol speaks: requests, replies, and what can go wrong.
+//!
+//! A protocol turns bytes into a [`Request`] and a [`Reply`] into bytes and decides nothing. Three
+//! outcomes only: OK, REFUSED (never applied, now or later), UNKNOWN (may have been applied; a
+//! retry with the same request id is safe).
+
+mod fault;
+mod session;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use fault::{Fault, Outcome};
+pub use session::Session;
+
+use crate::causality::{Dot, Entry, NodeId, VersionVector};
+use crate::hash::{BucketId, Key, PartitionId, Token};
+use crate::time::Hlc;
+
+/// The name that a client, or the coordinator in its place, gives to one operation.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct RequestId(pub u128);
+
+/// How many replicas must take part. Numbers follow the length of the key's row.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// One replica.
+    One,
+    /// A majority. Until fallback nodes exist it behaves exactly as `quorum`, and says so.
+    #[default]
+    Sloppy,
+    /// A majority of the row.
+    Quorum,
+    /// As `quorum`, and what a read shows is durable on a majority before the reply.
+    Strict,
+    /// Every replica of the row.
+    All,
+}
+
+/// One operation of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What to do.
+    pub op: Op,
+    /// How many replicas must take part.
+    pub level: Level,
+    /// Replaces the level's number for reads; above the row it is refused with `bad_level`.
+    pub r: Option<u8>,
+    /// Replaces the level's number for writes; above the row it is refused with `bad_level`.
+    pub w: Option<u8>,
+    /// Milliseconds that are left, counted down on every node that passes it on.
+    pub left_ms: u32,
+    /// Given by the client; `None` lets the coordinator make one where it needs one.
+    pub request_id: Option<RequestId>,
+}
+
+/// What a client can ask of a shard. Keys and values are within the limits when they arrive here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// The siblings of a key. Answer: [`Reply::Read`].
+    Get {
+        /// Which key.
+        key: Key,
+    },
+    /// A new value. Answer: [`Reply::Written`].
+    Put {
+        /// Which key.
+        key: Key,
+        /// The value.
+        value: Bytes,
+        /// What the writer has seen.
+        context: WriteContext,
+    },
+    /// Removes what the writer has seen. Answer: [`Reply::Written`].
+    Delete {
+        /// Which key.
+        key: Key,
+        /// What the writer has seen.
+        context: WriteContext,
+    },
+    /// All of these or none, each superseding what its leader holds. Answer: [`Reply::BatchWritten`].
+    Batch {
+        /// Keys and values; no key twice.
+        items: Vec<(Key, Bytes)>,
+    },
+    /// A page of keys in token order. Answer: [`Reply::Page`].
+    Scan(Scan),
+    /// The number of live keys of a bucket. Answer: [`Reply::Count`].
+    Count {
+        /// Which bucket.
+        bucket: BucketId,
+    },
+    /// What every replica holds of a key, and where the key lies. Answer: [`Reply::Explained`].
+    Explain {
+        /// Which key.
+        key: Key,
+    },
+    /// Keys with more than one sibling, in token order. Answer: [`Reply::Conflicts`].
+    Conflicts {
+        /// Which bucket.
+        bucket: BucketId,
+        /// Where to begin.
+        cursor: Token,
+        /// Most keys to return.
+        limit: u32,
+    },
+}
+
+/// Which context a write uses (docs/consistency.md, "Which context a write uses").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WriteContext {
+    /// Everything that the leader holds.
+    #[default]
+    Known,
+    /// The value that this connection was last shown of the key.
+    Shown(Dot),
+    /// A token that a read returned, not yet verified; empty = "I have seen nothing".
+    Token(Bytes),
+}
+
+/// A page of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// Which bucket.
+    pub bucket: BucketId,
+    /// Where to begin; `Token(0)` = at the start of the ring.
+    pub cursor: Token,
+    /// Most keys to return; a page may hold more only to end after a whole token.
+    pub limit: u32,
+    /// Only keys that begin with this.
+    pub prefix: Bytes,
+    /// Only keys that match this Redis glob pattern; empty = all.
+    pub pattern: Bytes,
+    /// Whether values travel too.
+    pub values: bool,
+}
+
+/// The answer to a [`Request`]; exactly one per request, always, by its deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To [`Op::Get`].
+    Read(Read),
+    /// To [`Op::Put`] and [`Op::Delete`].
+    Written(Written),
+    /// To [`Op::Batch`].
+    BatchWritten {
+        /// Number of keys.
+        count: u32,
+        /// Whether a reader who saw one new value sees no older value of another of its keys.
+        isolated: bool,
+    },
+    /// To [`Op::Scan`].
+    Page(Page),
+    /// To [`Op::Count`].
+    Count(u64),
+    /// To [`Op::Explain`].
+    Explained(Explained),
+    /// To [`Op::Conflicts`].
+    Conflicts(Conflicts),
+    /// Something went wrong; it says whether anything may have been applied.
+    Fault(Fault),
+}
+
+/// What a key holds. An absent key has no siblings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// The winner first (highest timestamp, then dot), then the losers in the same order.
+    pub siblings: Vec<Entry>,
+    /// The token to send with the write that supersedes all of them.
+    pub context: Bytes,
+    /// The plain vector clock, for display.
+    pub vector_clock: VersionVector,
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The event that it became.
+    pub dot: Dot,
+    /// Whether its leader held a live value before.
+    pub existed: bool,
+    /// The token that covers what was written.
+    pub context: Bytes,
+    /// Members of the row on which it was durable when the reply was made.
+    pub acks_home: u8,
+    /// Fallback nodes on which it was durable; 0 until fallbacks exist.
+    pub acks_fallback: u8,
+    /// Siblings that the key has after the write.
+    pub siblings: u32,
+}
+
+/// A page of keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Keys in token order, each with the winner's value where values were asked for.
+    pub items: Vec<(Key, Option<Bytes>)>,
+    /// Where to go on; `Token(0)` = the ring is done.
+    pub next: Token,
+}
+
+/// Where a key lies and what each replica holds of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// Which key.
+    pub key: Key,
+    /// Its Redis hash slot.
+    pub slot: u16,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// The layout by which the owners were found.
+    pub epoch: u64,
+    /// The owners in order of preference.
+    pub replicas: Vec<Replica>,
+}
+
+/// What one owner holds of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Which node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// `None` = it did not answer in time.
+    pub holds: Option<Holding>,
+}
+
+/// The state of a key at one replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holding {
+    /// Nothing, now.
+    Absent,
+    /// The record is damaged: what it said is not known here.
+    Unknown,
+    /// Versions, the winner first: event, timestamp, bytes of the value.
+    Versions {
+        /// Event, timestamp and length of each sibling.
+        siblings: Vec<(Dot, Hlc, u64)>,
+        /// The plain vector clock.
+        vector_clock: VersionVector,
+    },
+}
+
+/// Keys with more than one sibling.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflicts {
+    /// Each key with its siblings, the winner first.
+    pub items: Vec<(Key, Vec<Entry>)>,
+    /// Where to go on; `Token(0)` = the ring is done.
+    pub next: Token,
+}
+
+impl Request {
+    /// `op` with the default level and the time that such an operation may take.
+    pub fn new(op: Op) -> Self {
+        let left_ms = if op.is_write() {
+            crate::limits::WRITE_TIMEOUT_MS
+        } else {
+            crate::limits::READ_TIMEOUT_MS
+        };
+        Self { op, level: Level::default(), r: None, w: None, left_ms, request_id: None }
+    }
+}
+
+impl Op {
+    /// Whether it may change something.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Self::Put { .. } | Self::Delete { .. } | Self::Batch { .. })
+    }
+}
+
+impl Level {
+    /// Every level, the weakest first.
+    pub const ALL: [Self; 5] = [Self::One, Self::Sloppy, Self::Quorum, Self::Strict, Self::All];
+
+    /// Replicas of a row of `row` nodes that must take part.
+    pub fn required(self, row: usize) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Sloppy | Self::Quorum | Self::Strict => row / 2 + 1,
+            Self::All => row,
+        }
+    }
+
+    /// The word that clients use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Sloppy => "sloppy",
+            Self::Quorum => "quorum",
+            Self::Strict => "strict",
+            Self::All => "all",
+        }
+    }
+
+    /// The level of that name, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name().eq_ignore_ascii_case(name))
+    }
+}

@@ -1,0 +1,11 @@
+//! Peerage: a key-value store of equals. The map of the crate is in ARCHITECTURE.md.
+
+pub mod api;
+pub mod causality;
+pub mod cluster;
+pub mod config;
+pub mod hash;
+pub mod limits;
+pub mod shard;
+pub mod store;
+pub mod time;

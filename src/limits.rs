@@ -1,0 +1,107 @@
+//! Every fixed bound of Peerage in one place: unit, default, and why it is what it is.
+//!
+//! A bound is reached by at least one test, and what happens there is said in docs/operations.md.
+//! What an operator may change lives in [`crate::config`]; what stands here cannot be changed.
+
+/// Longest key, in bytes. Longer ones are refused with `key_too_large`.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// Longest value by default, in bytes; `--value-bytes-max` may raise it up to [`VALUE_BYTES_CEILING`].
+pub const VALUE_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
+/// The longest value that any setting may allow, in bytes. A record must fit a segment many times.
+pub const VALUE_BYTES_CEILING: usize = 16 * 1024 * 1024;
+/// Most keys of one atomic batch.
+pub const BATCH_KEYS_MAX: usize = 10_000;
+/// Most bytes (keys and values) of one atomic batch.
+pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Deepest nesting of a JSON request.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Most elements of one RESP command: a full batch as MSET and its name.
+pub const RESP_ARRAY_MAX: usize = 20_001;
+/// Longest inline command (a line that is neither JSON nor a RESP array), in bytes.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Longest frame between nodes, in bytes.
+pub const FRAME_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Longest client context token, in bytes.
+pub const CONTEXT_BYTES_MAX: usize = 16 * 1024;
+/// Losers that a key keeps in a bucket whose view is the winner.
+pub const LOSERS_MAX: usize = 8;
+/// Bytes of losers that a key keeps in such a bucket.
+pub const LOSER_BYTES_MAX: usize = 64 * 1024;
+/// Age at which such a loser may go, in milliseconds: seven days.
+pub const LOSER_AGE_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+
+/// Inputs that one turn of a shard takes at most; more wait for the next turn.
+pub const TURN_INPUTS_MAX: usize = 1_024;
+/// Inputs that wait at a shard before connections stop being read.
+pub const INBOX_INPUTS_MAX: usize = 8_192;
+/// Bytes that wait at a shard before connections stop being read.
+pub const INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes put by one shard that are not yet durable; above it client writes are refused.
+pub const UNDURABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Inputs of one shard that wait for a record from the disk or for a held key.
+pub const PARKED_INPUTS_MAX: usize = 1_024;
+/// Requests of one connection that may be in flight.
+pub const CONNECTION_REQUESTS_MAX: usize = 1_024;
+/// Unread reply bytes of one connection before it is no longer read from.
+pub const CONNECTION_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Connections of clients that one node serves.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Bytes queued for one peer link.
+pub const LINK_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Keys that one connection remembers having been shown (the rule of contexts, docs/consistency.md).
+pub const SESSION_SHOWN_KEYS_MAX: usize = 64;
+/// How long such a memory lasts, in milliseconds.
+pub const SESSION_SHOWN_MS: u64 = 60_000;
+
+/// Time that a read may take when the client says nothing, in milliseconds.
+pub const READ_TIMEOUT_MS: u32 = 1_000;
+/// Time that a write may take when the client says nothing, in milliseconds.
+pub const WRITE_TIMEOUT_MS: u32 = 2_000;
+/// Longest time that a client may ask for, in milliseconds.
+pub const TIMEOUT_MS_MAX: u32 = 60_000;
+/// Longest wait for a member before the next one is tried, in milliseconds.
+pub const MEMBER_PATIENCE_MS: u64 = 200;
+/// Longest wait before a read is sent to one more member, in milliseconds.
+pub const HEDGE_MS_MAX: u64 = 50;
+/// Keys of one page of a scan.
+pub const PAGE_KEYS_MAX: usize = 1_000;
+/// Bytes of one page of a scan; a page ends after the token that reaches it.
+pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Keys that KEYS returns unless the request says otherwise.
+pub const KEYS_LIMIT_DEFAULT: usize = 10_000;
+
+/// Shards of one node: a call id holds the shard in eight bits, and 64 cores are served.
+pub const SHARDS_MAX: u16 = 64;
+/// Nodes that vote on the next layout.
+pub const VOTERS_MAX: usize = 7;
+/// Copies of each key unless the cluster is born with another number.
+pub const REPLICAS_DEFAULT: u8 = 3;
+/// Most copies of each key.
+pub const REPLICAS_MAX: u8 = 7;
+/// Partitions of the ring unless the cluster is born with another number.
+pub const PARTITIONS_DEFAULT: u16 = 1_024;
+/// Most partitions: one for each Redis hash slot.
+pub const PARTITIONS_MAX: u16 = 16_384;
+/// Nodes of one cluster.
+pub const NODES_MAX: usize = 1_000;
+
+/// Bytes of one log segment.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes that the log takes into one sync.
+pub const SYNC_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Time between two syncs with the durability level `interval`, in milliseconds.
+pub const SYNC_INTERVAL_MS: u64 = 50;
+/// Segments that are kept in reserve so that deletes and compaction work on a full disk.
+pub const RESERVE_SEGMENTS: u64 = 2;
+/// Bytes of the value caches of all shards together.
+pub const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Longest value that a cache takes, in bytes.
+pub const CACHED_VALUE_BYTES_MAX: usize = 4 * 1024;
+
+const _: () = {
+    assert!(VALUE_BYTES_MAX_DEFAULT <= VALUE_BYTES_CEILING);
+    assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX);
+    assert!(BATCH_KEYS_MAX * 2 < RESP_ARRAY_MAX);
+    assert!(HEDGE_MS_MAX < MEMBER_PATIENCE_MS);
+    assert!(PARTITIONS_DEFAULT.is_power_of_two() && PARTITIONS_MAX.is_power_of_two());
+};
