@@ -38,7 +38,7 @@ pub struct Config {
     pub port: u16,
     /// Port for other nodes. Default: `port` + 1000. 0 = any free one.
     pub cluster_port: Option<u16>,
-    /// HOST:CLUSTER_PORT of other nodes. None: a new cluster of one.
+    /// `HOST:CLUSTER_PORT` of other nodes. None: a new cluster of one.
     pub seeds: Vec<String>,
     /// Failure domain.
     pub zone: String,

@@ -124,16 +124,16 @@ fn hash_tag(key: &[u8]) -> Option<&[u8]> {
 
 const CRC16_TABLE: [u16; 256] = {
     let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut crc = (index as u16) << 8;
+    let mut byte: u16 = 0;
+    while byte < 256 {
+        let mut crc = byte << 8;
         let mut bit = 0;
         while bit < 8 {
             crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
             bit += 1;
         }
-        table[index] = crc;
-        index += 1;
+        table[byte as usize] = crc;
+        byte += 1;
     }
     table
 };

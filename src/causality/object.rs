@@ -142,7 +142,9 @@ pub fn put(filled: Object, dot: Dot, known: &VersionVector, entry: Option<Entry>
         entries.into_iter().partition(|sibling| known.covers(sibling.dot));
     let gone: Vec<Dot> = replaced.iter().map(|sibling| sibling.dot).collect();
     ctx.join(known);
-    gone.iter().for_each(|&dot| ctx.raise_to(dot));
+    for &dot in &gone {
+        ctx.raise_to(dot);
+    }
     ctx.raise_to(dot);
     if let Some(entry) = entry {
         assert_eq!(entry.dot, dot, "an entry carries the dot that it was minted under");
@@ -173,5 +175,7 @@ fn collapse_retries(object: &mut Object) {
         .map(|entry| entry.dot)
         .collect();
     object.entries.retain(|entry| !doubles.contains(&entry.dot));
-    doubles.into_iter().for_each(|dot| object.ctx.raise_to(dot));
+    for dot in doubles {
+        object.ctx.raise_to(dot);
+    }
 }
