@@ -7,5 +7,6 @@ pub mod config;
 pub mod hash;
 pub mod limits;
 pub mod shard;
+pub mod sim;
 pub mod store;
 pub mod time;
