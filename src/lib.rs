@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod config;
 pub mod hash;
 pub mod limits;
+pub mod server;
 pub mod shard;
 pub mod sim;
 pub mod store;

@@ -1,0 +1,16 @@
+//! The shell of production: sockets, files, threads and clocks around the pure parts.
+//!
+//! A [`Node`] is one member of a cluster. It owns its threads (shards, log, readers, control) and
+//! its data directory; several of them can live in one process. The shell carries bytes and values
+//! and holds no protocol decisions.
+
+mod clock;
+mod directory;
+mod identity;
+mod link_control;
+mod node;
+
+pub use directory::DirectoryError;
+pub use identity::IdentityError;
+pub use link_control::LinkControl;
+pub use node::{Failure, Node, NodeOptions, StartError};
