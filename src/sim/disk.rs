@@ -11,12 +11,13 @@
 //! Source of the model: Alagappan et al., "Protocol-Aware Recovery", FAST 2018, and Pillai et al.,
 //! "All File Systems Are Not Created Equal", OSDI 2014.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
-use rand::{Rng as _, RngExt as _};
 
+use super::network::strikes;
 use crate::store::{DiskDone, DiskError, DiskOp, FileName};
 
 /// What a disk keeps or loses as one.
@@ -77,7 +78,7 @@ struct Inode {
     cache: Vec<u8>,
     stable: Vec<u8>,
     /// Sectors of `cache` that may differ from `stable`.
-    dirty: BTreeMap<usize, ()>,
+    dirty: BTreeSet<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +197,7 @@ impl SimDisk {
         let inode = self.next_inode;
         self.next_inode += 1;
         let zeros = vec![0; length];
-        let made = Inode { cache: zeros.clone(), stable: zeros, dirty: BTreeMap::new() };
+        let made = Inode { cache: zeros.clone(), stable: zeros, dirty: BTreeSet::new() };
         self.inodes.insert(inode, made);
         self.change_name(NameChange::Bind(file, inode));
         Ok(DiskDone::Done)
@@ -315,19 +316,19 @@ impl Inode {
         }
         self.cache[start..end].copy_from_slice(bytes);
         if !bytes.is_empty() {
-            self.dirty.extend((start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES).map(|s| (s, ())));
+            self.dirty.extend(start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES);
         }
     }
 
     fn sync(&mut self) {
         self.stable.resize(self.cache.len(), 0);
-        for (sector, ()) in std::mem::take(&mut self.dirty) {
+        for sector in std::mem::take(&mut self.dirty) {
             self.store(sector);
         }
     }
 
     fn lose_power(&mut self, rng: &mut Xoshiro256PlusPlus) {
-        for (sector, ()) in std::mem::take(&mut self.dirty) {
+        for sector in std::mem::take(&mut self.dirty) {
             if rng.random() {
                 let end = ((sector + 1) * SECTOR_BYTES).min(self.cache.len());
                 if self.stable.len() < end {
@@ -351,10 +352,6 @@ fn apply(names: &mut BTreeMap<FileName, u64>, change: NameChange) {
         NameChange::Bind(file, inode) => names.insert(file, inode),
         NameChange::Unbind(file) => names.remove(&file),
     };
-}
-
-fn strikes(rng: &mut Xoshiro256PlusPlus, per_million: u32) -> bool {
-    per_million > 0 && rng.next_u64() % 1_000_000 < u64::from(per_million)
 }
 
 #[cfg(test)]
