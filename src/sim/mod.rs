@@ -2,6 +2,9 @@
 
 mod disk;
 mod network;
+pub mod oracle;
+mod trace;
 
 pub use disk::{Damage, DiskFaults, SECTOR_BYTES, SimDisk};
 pub use network::{Copy, Network, NetworkFaults, Place};
+pub use trace::{MARK_EVENTS, Trace, TraceEvent};

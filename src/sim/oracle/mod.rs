@@ -1,0 +1,5 @@
+//! What must hold in every run, checked by what the world can see and no node can.
+
+mod history;
+
+pub use history::{Claim, Fate, History, Violation, WriteId};
