@@ -83,7 +83,8 @@ pub enum Op {
         /// What the writer has seen.
         context: WriteContext,
     },
-    /// All of these or none, each superseding what its leader holds. Answer: [`Reply::BatchWritten`].
+    /// All of these or none, each superseding what its leader holds.
+    /// Answer: [`Reply::BatchWritten`].
     Batch {
         /// Keys and values; no key twice.
         items: Vec<(Key, Bytes)>,

@@ -5,7 +5,8 @@
 
 /// Longest key, in bytes. Longer ones are refused with `key_too_large`.
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
-/// Longest value by default, in bytes; `--value-bytes-max` may raise it up to [`VALUE_BYTES_CEILING`].
+/// Longest value by default, in bytes; `--value-bytes-max` may raise it up to
+/// [`VALUE_BYTES_CEILING`].
 pub const VALUE_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// The longest value that any setting may allow, in bytes. A record must fit a segment many times.
 pub const VALUE_BYTES_CEILING: usize = 16 * 1024 * 1024;
@@ -48,7 +49,7 @@ pub const CONNECTION_REPLY_BYTES_MAX: usize = 1024 * 1024;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Bytes queued for one peer link.
 pub const LINK_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Keys that one connection remembers having been shown (the rule of contexts, docs/consistency.md).
+/// Keys that one connection remembers having been shown (docs/consistency.md, rule 2 of contexts).
 pub const SESSION_SHOWN_KEYS_MAX: usize = 64;
 /// How long such a memory lasts, in milliseconds.
 pub const SESSION_SHOWN_MS: u64 = 60_000;

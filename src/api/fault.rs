@@ -16,8 +16,8 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Why a request did not return OK. Every variant but [`Fault::OutcomeUnknown`] is a refusal: nothing
-/// was applied and nothing will be.
+/// Why a request did not return OK. Every variant but [`Fault::OutcomeUnknown`] is a refusal:
+/// nothing was applied and nothing will be.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum Fault {
     /// The bytes are not a request of this protocol.
@@ -50,7 +50,8 @@ pub enum Fault {
     },
     /// The batch has too many keys or bytes.
     #[error(
-        "the batch has {keys} keys and {bytes} bytes, the limits are {max_keys} keys and {max_bytes} bytes",
+        "the batch has {keys} keys and {bytes} bytes, \
+         the limits are {max_keys} keys and {max_bytes} bytes",
         max_keys = limits::BATCH_KEYS_MAX, max_bytes = limits::BATCH_BYTES_MAX
     )]
     BatchTooLarge {
@@ -67,7 +68,8 @@ pub enum Fault {
     },
     /// The keys of an atomic batch lie in rows of several nodes.
     #[error(
-        "the keys of the batch lie on different groups of nodes; give them one {{tag}}, or write them one by one"
+        "the keys of the batch lie on different groups of nodes; \
+         give them one {{tag}}, or write them one by one"
     )]
     NotOneGroup,
     /// The context token cannot be used.
@@ -126,7 +128,8 @@ pub enum Fault {
     OutOfMemory,
     /// Every replica that could answer holds a damaged record of this key.
     #[error(
-        "the record of this key is damaged on {damaged} replica(s) and too few others can answer for it"
+        "the record of this key is damaged on {damaged} replica(s) \
+         and too few others can answer for it"
     )]
     Damaged {
         /// Replicas whose record is damaged.
@@ -148,7 +151,8 @@ pub enum Fault {
     ShuttingDown,
     /// The write may have been applied.
     #[error(
-        "it is not known whether the write was applied ({detail}); a retry with request id {id:032x} is safe",
+        "it is not known whether the write was applied ({detail}); \
+         a retry with request id {id:032x} is safe",
         id = request_id.0
     )]
     OutcomeUnknown {

@@ -13,7 +13,8 @@ pub struct View {
     pub me: NodeId,
     /// Its name.
     pub name: String,
-    /// The actor of this start; `None` until its epoch is durable, and until then nothing is minted.
+    /// The actor of this start; `None` until its epoch is durable, and until then nothing is
+    /// minted.
     pub actor: Option<Actor>,
     /// Where this node stands in its life.
     pub phase: Phase,

@@ -49,7 +49,8 @@ pub enum IdentityError {
     },
     /// The file was written by a newer version.
     #[error(
-        "{path} has format {format}, this version reads up to {FORMAT}; run the version that wrote it"
+        "{path} has format {format}, this version reads up to {FORMAT}; \
+         run the version that wrote it"
     )]
     Newer {
         /// Which file.

@@ -46,7 +46,7 @@ const ANY_BELOW_SHELL: &str = "values";
 
 /// Which modules may name which crate; a crate that is absent here may be named nowhere.
 const CRATES: [(&str, &[&str]); 21] = [
-    ("base64", &["wire", "client", "cli"]),
+    ("base64", &["wire", SHELLS]),
     ("bytes", &["hash", "causality", "api", "cluster", "shard", "store", "turn", "wire", SHELLS]),
     ("clap", &["cli", "config"]),
     ("comfy-table", &["cli"]),
