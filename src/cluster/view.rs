@@ -7,7 +7,7 @@ use super::Layout;
 use crate::causality::{Actor, NodeId};
 
 /// The world as this node sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// This node.
     pub me: NodeId,
