@@ -109,7 +109,7 @@ impl Reach {
     }
 
     fn add(&mut self, seq: u64) {
-        if seq == self.base + 1 && self.above.is_empty() {
+        if self.above.is_empty() && self.base.checked_add(1) == Some(seq) {
             self.base = seq;
         } else if seq > self.base {
             self.set(seq / 64, 1 << (seq % 64));
@@ -125,29 +125,66 @@ impl Reach {
     }
 
     /// Raises the base over every event that follows it, and forgets bits at or below it.
+    ///
+    /// Touches the words up to the first gap only, so a run of dots costs O(1) each.
     fn normalize(&mut self) {
         let mut spent = 0;
         for (word, bits) in &mut self.above {
-            let first = *word * 64;
-            // Events of this word at or below the base are no news.
-            if self.base >= first {
-                let below = (self.base - first + 1).min(64);
-                *bits &= u64::MAX.checked_shl(u32::try_from(below).unwrap_or(64)).unwrap_or(0);
+            if *word < self.base / 64 {
+                *bits = 0;
+            } else if *word == self.base / 64 {
+                *bits &= bits_from(self.base % 64 + 1);
             }
-            if self.base + 1 >= first && self.base + 1 < first + 64 {
-                let offset = u32::try_from(self.base + 1 - first).unwrap_or(63);
-                let run = (*bits >> offset).trailing_ones();
-                self.base += u64::from(run);
-                *bits &= u64::MAX.checked_shl(offset + run).unwrap_or(0);
+            let next = self.base.saturating_add(1);
+            if next / 64 == *word {
+                let run = u64::from((*bits >> (next % 64)).trailing_ones());
+                self.base += run;
+                *bits &= bits_from(next % 64 + run);
             }
-            if *bits == 0 {
-                spent += 1;
-            } else if self.base + 1 < first + 64 {
+            if *bits != 0 {
+                // A gap: what stands in later words lies above it.
                 break;
             }
+            spent += 1;
         }
-        if spent > 0 {
-            self.above.retain(|entry| entry.1 != 0);
+        self.above.drain(..spent);
+    }
+}
+
+/// All bits of a word at or above `place`, which may be 64: none.
+fn bits_from(place: u64) -> u64 {
+    u32::try_from(place).ok().and_then(|place| u64::MAX.checked_shl(place)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Actor = Actor(1);
+
+    #[test]
+    fn the_base_rises_over_events_that_came_early() {
+        let mut clock = PartitionClock::new();
+        for seq in (2..=200).rev() {
+            clock.add(Dot { actor: A, seq });
+            assert_eq!(clock.base_of(A), 0);
         }
+        assert_eq!(clock.scattered(), 199);
+        clock.add(Dot { actor: A, seq: 1 });
+        assert_eq!((clock.base_of(A), clock.scattered()), (200, 0));
+    }
+
+    #[test]
+    fn the_largest_numbers_overflow_nothing() {
+        let mut clock = PartitionClock::new();
+        clock.add(Dot { actor: A, seq: u64::MAX });
+        clock.add(Dot { actor: A, seq: 0 });
+        assert!(clock.contains(Dot { actor: A, seq: u64::MAX }));
+        assert_eq!((clock.base_of(A), clock.scattered()), (0, 1));
+        let known = PartitionClock(vec![(A, Reach { base: u64::MAX - 1, above: Vec::new() })]);
+        clock.join(&known);
+        assert_eq!((clock.base_of(A), clock.scattered()), (u64::MAX, 0));
+        clock.add(Dot { actor: A, seq: 5 });
+        assert_eq!(clock.base_of(A), u64::MAX);
     }
 }

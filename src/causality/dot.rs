@@ -1,6 +1,6 @@
 //! Who writes (node, actor), what a write is called (dot), and sets of dots without gaps.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,10 @@ impl VersionVector {
         if seq == 0 {
             return;
         }
+        if self.0.last().is_none_or(|last| last.0 < actor) {
+            self.0.push((actor, seq));
+            return;
+        }
         match self.0.binary_search_by_key(&actor, |entry| entry.0) {
             Ok(index) => {
                 let entry = self.0.get_mut(index).expect("the search found this index");
@@ -98,13 +102,12 @@ impl VersionVector {
         self.raise(dot.actor, dot.seq);
     }
 
-    /// The pointwise maximum, in place. O(len of both).
+    /// The pointwise maximum, in place. The shorter one is raised into the longer one, because a
+    /// key has few actors and the clock of its partition may have one for each start of a node.
     pub fn join(&mut self, other: &Self) {
-        if self.0.is_empty() {
-            self.0.clone_from(&other.0);
-            return;
-        }
-        for &(actor, seq) in &other.0 {
+        let shorter =
+            if self.0.len() < other.0.len() { &mem::replace(self, other.clone()) } else { other };
+        for &(actor, seq) in &shorter.0 {
             self.raise(actor, seq);
         }
     }

@@ -3,6 +3,8 @@
 //! A key with no entries is a delete that some replica may not have seen yet. Invariant I3: an
 //! entry (a, n) in the context of key k means that every event of a *on k* up to n is known.
 
+use std::cmp::{Ordering, Reverse};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,11 @@ impl Entry {
     pub fn register(dot: Dot, hlc: Hlc, payload: Bytes) -> Self {
         Self { dot, hlc, expiry_ms: 0, rid: 0, tag: 0, path: Bytes::new(), payload }
     }
+
+    /// Whether it was written by the request `rid` with the value `payload`.
+    fn is_try_of(&self, rid: u64, payload: &Bytes) -> bool {
+        rid != 0 && self.rid == rid && self.payload == *payload
+    }
 }
 
 impl Object {
@@ -62,6 +69,22 @@ impl Object {
     /// The sibling that plain reads show: highest timestamp, then highest dot.
     pub fn winner(&self) -> Option<&Entry> {
         self.entries.iter().max_by_key(|entry| (entry.hlc, entry.dot))
+    }
+
+    /// What a reader is shown: the winner, then the losers in the same order. Of siblings that
+    /// are tries of one request only the last is among them.
+    pub fn shown(&self) -> Vec<&Entry> {
+        let mut shown: Vec<&Entry> = self.entries.iter().collect();
+        shown.sort_unstable_by_key(|entry| Reverse((entry.hlc, entry.dot)));
+        let mut index = 0;
+        while let Some((entry, later)) = shown.get(index).zip(shown.get(..index)) {
+            if later.iter().any(|other| other.is_try_of(entry.rid, &entry.payload)) {
+                shown.remove(index);
+            } else {
+                index += 1;
+            }
+        }
+        shown
     }
 
     /// The dots of the siblings, in order.
@@ -80,10 +103,6 @@ impl Object {
         self.dots().for_each(|dot| clock.raise_to(dot));
         clock
     }
-
-    fn holds(&self, dot: Dot) -> bool {
-        self.entries.binary_search_by_key(&dot, |entry| entry.dot).is_ok()
-    }
 }
 
 /// The object with everything that the clock of its partition says about it. Only at a Ready
@@ -101,45 +120,50 @@ pub fn strip(mut object: Object, clock: &PartitionClock) -> Object {
     object
 }
 
-/// What is known when both objects are known. Commutative, associative, idempotent.
+/// What is known when both objects are known. Commutative, associative, idempotent; O(len of
+/// both).
 ///
 /// A sibling stays if both have it, or if the side that lacks it has never heard of it. Siblings
-/// that are retries of one request (equal non-zero `rid` and payload) collapse into the one with
-/// the highest dot; the others are covered by the context, so they do not come back.
+/// that are tries of one request stay too, and are left out when they are shown: if one replica
+/// dropped a try where another never held both, their clocks would be equal and their objects not.
 #[must_use]
 pub fn merge(left: &Object, right: &Object) -> Object {
     let mut entries = Vec::with_capacity(left.entries.len().max(right.entries.len()));
-    entries.extend(
-        left.entries
-            .iter()
-            .filter(|entry| right.holds(entry.dot) || !right.ctx.covers(entry.dot))
-            .cloned(),
-    );
-    entries.extend(
-        right
-            .entries
-            .iter()
-            .filter(|entry| !left.holds(entry.dot) && !left.ctx.covers(entry.dot))
-            .cloned(),
-    );
-    entries.sort_unstable_by_key(|entry| entry.dot);
+    let (mut ours, mut theirs) = (left.entries.iter().peekable(), right.entries.iter().peekable());
+    loop {
+        let order = match (ours.peek(), theirs.peek()) {
+            (Some(our), Some(their)) => our.dot.cmp(&their.dot),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => break,
+        };
+        let kept = match order {
+            Ordering::Less => ours.next().filter(|entry| !right.ctx.covers(entry.dot)),
+            Ordering::Greater => theirs.next().filter(|entry| !left.ctx.covers(entry.dot)),
+            Ordering::Equal => theirs.next().and(ours.next()),
+        };
+        entries.extend(kept.cloned());
+    }
     let mut ctx = left.ctx.clone();
     ctx.join(&right.ctx);
-    let mut merged = Object { entries, ctx };
-    collapse_retries(&mut merged);
-    merged
+    Object { entries, ctx }
 }
 
 /// A write at its leader. `filled` is the object as the leader knows it, `known` what the writer
 /// knew; `dot` is freshly minted. `entry` is the new sibling, or `None` for a delete.
+///
+/// It replaces what the writer knew, and an earlier try of its own request.
 ///
 /// # Panics
 /// When the entry does not carry `dot`.
 #[must_use]
 pub fn put(filled: Object, dot: Dot, known: &VersionVector, entry: Option<Entry>) -> Put {
     let Object { entries, mut ctx } = filled;
-    let (replaced, mut entries): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|sibling| known.covers(sibling.dot));
+    let is_known = |sibling: &Entry| {
+        known.covers(sibling.dot)
+            || entry.as_ref().is_some_and(|entry| sibling.is_try_of(entry.rid, &entry.payload))
+    };
+    let (replaced, mut entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_known);
     let gone: Vec<Dot> = replaced.iter().map(|sibling| sibling.dot).collect();
     ctx.join(known);
     for &dot in &gone {
@@ -151,31 +175,76 @@ pub fn put(filled: Object, dot: Dot, known: &VersionVector, entry: Option<Entry>
         let place = entries.partition_point(|sibling| sibling.dot < dot);
         entries.insert(place, entry);
     }
-    let mut object = Object { entries, ctx };
-    collapse_retries(&mut object);
-    Put { object, gone }
+    Put { object: Object { entries, ctx }, gone }
 }
 
-/// Keeps, of siblings that one request made through several leaders, only the last.
-fn collapse_retries(object: &mut Object) {
-    if object.entries.len() < 2 || object.entries.iter().all(|entry| entry.rid == 0) {
-        return;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::Actor;
+
+    const A: Actor = Actor(1);
+    const B: Actor = Actor(2);
+
+    fn dot(actor: Actor, seq: u64) -> Dot {
+        Dot { actor, seq }
     }
-    let doubles: Vec<Dot> = object
-        .entries
-        .iter()
-        .filter(|entry| {
-            entry.rid != 0
-                && object.entries.iter().any(|other| {
-                    other.dot > entry.dot
-                        && other.rid == entry.rid
-                        && other.payload == entry.payload
-                })
-        })
-        .map(|entry| entry.dot)
-        .collect();
-    object.entries.retain(|entry| !doubles.contains(&entry.dot));
-    for dot in doubles {
-        object.ctx.raise_to(dot);
+
+    /// A try of request 5, at a time that grows with the number of the actor.
+    fn a_try(at: Dot) -> Entry {
+        Entry { rid: 5, ..Entry::register(at, Hlc(at.actor.0), Bytes::from_static(b"v")) }
+    }
+
+    fn lead(object: &Object, at: Dot, known: &VersionVector, entry: Option<Entry>) -> Object {
+        put(object.clone(), at, known, entry).object
+    }
+
+    /// Two leaders ran one request, and a reader of the second try deleted it. When merging also
+    /// dropped the older try, the replica that met both tries ended without a value and the one
+    /// that met the delete first kept the older try, while their clocks were equal: for ever.
+    #[test]
+    fn the_order_of_arrival_of_two_tries_and_a_delete_does_not_matter() {
+        let nothing = VersionVector::new();
+        let first = lead(&Object::default(), dot(A, 1), &nothing, Some(a_try(dot(A, 1))));
+        let second = lead(&Object::default(), dot(B, 1), &nothing, Some(a_try(dot(B, 1))));
+        let deleted = lead(&second, dot(B, 2), &second.cover(), None);
+        let tries_first = merge(&merge(&first, &second), &deleted);
+        let delete_first = merge(&merge(&first, &deleted), &second);
+        assert_eq!(tries_first, delete_first);
+    }
+
+    #[test]
+    fn of_two_tries_a_reader_is_shown_the_last_and_its_context_covers_both() {
+        let nothing = VersionVector::new();
+        let first = lead(&Object::default(), dot(A, 1), &nothing, Some(a_try(dot(A, 1))));
+        let second = lead(&Object::default(), dot(B, 1), &nothing, Some(a_try(dot(B, 1))));
+        let both = merge(&first, &second);
+        let shown: Vec<Dot> = both.shown().into_iter().map(|entry| entry.dot).collect();
+        assert_eq!(shown, [dot(B, 1)]);
+        assert!(both.dots().all(|dot| both.cover().covers(dot)));
+    }
+
+    #[test]
+    fn a_leader_that_holds_the_first_try_replaces_it() {
+        let nothing = VersionVector::new();
+        let first = lead(&Object::default(), dot(A, 1), &nothing, Some(a_try(dot(A, 1))));
+        let again = put(first.clone(), dot(A, 2), &nothing, Some(a_try(dot(A, 2))));
+        assert_eq!(again.gone, [dot(A, 1)]);
+        assert_eq!(again.object.dots().collect::<Vec<_>>(), [dot(A, 2)]);
+        let other = Entry { rid: 6, ..a_try(dot(A, 2)) };
+        let other = put(first, dot(A, 2), &nothing, Some(other));
+        assert_eq!(other.object.shown().len(), 2, "an equal value of another request is a sibling");
+    }
+
+    #[test]
+    fn the_losers_follow_the_winner_in_its_order() {
+        let entry = |seq, hlc| Entry::register(dot(A, seq), Hlc(hlc), Bytes::new());
+        let object = Object {
+            entries: vec![entry(1, 9), entry(2, 7), entry(3, 9)],
+            ctx: VersionVector::new(),
+        };
+        let shown: Vec<u64> = object.shown().into_iter().map(|entry| entry.dot.seq).collect();
+        assert_eq!(shown, [3, 1, 2]);
+        assert_eq!(object.winner(), object.shown().first().copied());
     }
 }
