@@ -61,6 +61,11 @@ pub struct Batch {
 }
 
 /// A batch of several shards of one node.
+///
+/// Two groups may stand in opposite orders at two shards, for nothing orders their `Apply`s. So a
+/// log that waited for the first group before it looked at the next would wait for ever: it commits
+/// at once the largest set of puts that is closed, which is to say that with every put it has all
+/// earlier ones of that shard, and with every part all parts of its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The same in every part, and in no other batch of this process.

@@ -17,7 +17,12 @@ const ACTORS: u64 = 4;
 
 fn dot() -> impl Strategy<Value = Dot> {
     // Around word borders of the bitmap, and at the end of the numbers.
-    let seq = prop_oneof![6 => 1..9_u64, 2 => 60..70_u64, 1 => 120..200_u64, 1 => u64::MAX - 70..=u64::MAX];
+    let seq = prop_oneof![
+        6 => 1..9_u64,
+        2 => 60..70_u64,
+        1 => 120..200_u64,
+        1 => u64::MAX - 70..=u64::MAX,
+    ];
     (0..ACTORS, seq).prop_map(|(actor, seq)| Dot { actor: Actor(actor), seq })
 }
 
