@@ -249,6 +249,54 @@ pub enum HoldWork {
 }
 
 impl Message {
+    /// Milliseconds within which an answer is of use, where the question says so.
+    pub fn left_ms(&self) -> Option<u32> {
+        match self {
+            Self::Forward { request, .. } => Some(request.left_ms),
+            Self::Replicate { left_ms, .. }
+            | Self::ReplicateBatch { left_ms, .. }
+            | Self::Read { left_ms, .. }
+            | Self::Page { left_ms, .. } => Some(*left_ms),
+            Self::Count { .. }
+            | Self::Explain { .. }
+            | Self::Hold { .. }
+            | Self::Apply { .. }
+            | Self::Release { .. }
+            | Self::ForwardReply { .. }
+            | Self::ReplicateAck { .. }
+            | Self::ReadReply { .. }
+            | Self::PageReply { .. }
+            | Self::CountReply { .. }
+            | Self::ExplainReply { .. }
+            | Self::Held { .. }
+            | Self::Applied { .. } => None,
+        }
+    }
+
+    /// Counts down the time of a question that waited; others are left as they are.
+    pub fn set_left_ms(&mut self, left: u32) {
+        match self {
+            Self::Forward { request, .. } => request.left_ms = left,
+            Self::Replicate { left_ms, .. }
+            | Self::ReplicateBatch { left_ms, .. }
+            | Self::Read { left_ms, .. }
+            | Self::Page { left_ms, .. } => *left_ms = left,
+            Self::Count { .. }
+            | Self::Explain { .. }
+            | Self::Hold { .. }
+            | Self::Apply { .. }
+            | Self::Release { .. }
+            | Self::ForwardReply { .. }
+            | Self::ReplicateAck { .. }
+            | Self::ReadReply { .. }
+            | Self::PageReply { .. }
+            | Self::CountReply { .. }
+            | Self::ExplainReply { .. }
+            | Self::Held { .. }
+            | Self::Applied { .. } => {}
+        }
+    }
+
     /// Where it goes within the node that receives it.
     pub fn route(&self) -> Route {
         match self {

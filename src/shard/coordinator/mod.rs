@@ -1,0 +1,256 @@
+//! The machines that carry out a client's request: what they ask whom, and what they do with the
+//! answers.
+//!
+//! A machine is a value that waits in [`super::operations::Operations`] for an answer or for its
+//! timer. Handed one of them, it returns itself to wait on, or nothing once it has answered its
+//! client: so each request is answered once.
+
+mod put;
+mod read;
+
+use super::message::{CallId, Message, Nack};
+use super::operations::OperationId;
+use super::parked::Waiting;
+use super::{Origin, Row, Seq, Shard, Table, Ticket, Turn};
+use crate::api::{Fault, Op, Reply, Request, RequestId};
+use crate::causality::NodeId;
+use crate::cluster::Phase;
+use crate::hash::{Key, PartitionId};
+use crate::limits::TIMEOUT_MS_MAX;
+use crate::time::Mono;
+use put::{Forwarding, Leading};
+use rand::RngExt;
+use read::Reading;
+
+/// An operation that waits for answers.
+#[derive(Debug)]
+pub(super) enum Machine {
+    /// A write that another member leads.
+    Forwarding(Box<Forwarding>),
+    /// A write that this replica leads.
+    Leading(Leading),
+    /// A read of one key.
+    Reading(Box<Reading>),
+}
+
+/// Where a key lies.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    partition: PartitionId,
+    row: Row,
+}
+
+impl Shard {
+    /// A client asks; every path from here ends in one reply.
+    pub(super) fn on_client<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        ticket: Ticket,
+        mut request: Request,
+    ) {
+        request.left_ms = request.left_ms.min(TIMEOUT_MS_MAX);
+        if request.left_ms == 0 {
+            return self.fail(turn, Origin::Client(ticket), Fault::TimedOut);
+        }
+        let done = match &request.op {
+            Op::Put { .. } | Op::Delete { .. } => self.begin_write(turn, ticket, request),
+            Op::Get { .. } => self.begin_read(turn, ticket, request),
+            Op::Batch { .. } => Err(not_yet("BULK_SET")),
+            Op::Scan(_) => Err(not_yet("SCAN")),
+            Op::Count { .. } => Err(not_yet("COUNT")),
+            Op::Explain { .. } => Err(not_yet("EXPLAIN")),
+            Op::Conflicts { .. } => Err(not_yet("CONFLICTS")),
+        };
+        if let Err(fault) = done {
+            self.fail(turn, Origin::Client(ticket), fault);
+        }
+    }
+
+    /// Hands an answer to the machine that asked. One that nobody waits for is dropped.
+    pub(super) fn on_answer<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        from: NodeId,
+        call: CallId,
+        message: Message,
+    ) {
+        let (id, question) = OperationId::of_call(call);
+        let Some(machine) = self.operations.take(id) else { return };
+        let question = usize::from(question);
+        let machine = match (machine, message) {
+            (Machine::Forwarding(machine), Message::ForwardReply { reply, .. }) => {
+                machine.on_reply(self, turn, question, from, *reply).map(Machine::Forwarding)
+            }
+            (Machine::Leading(machine), Message::ReplicateAck { refusal, .. }) => {
+                machine.on_ack(self, turn, question, from, refusal).map(Machine::Leading)
+            }
+            (Machine::Reading(machine), Message::ReadReply { answer, .. }) => {
+                machine.on_answer(self, turn, question, from, answer).map(Machine::Reading)
+            }
+            (Machine::Reading(machine), Message::ReplicateAck { refusal, .. }) => {
+                machine.on_ack(self, turn, question, from, refusal).map(Machine::Reading)
+            }
+            // An answer of another kind than was asked for: a forgery or a bug of that node.
+            (machine, _) => Some(machine),
+        };
+        self.wait(id, machine);
+    }
+
+    /// Wakes a machine whose time has come.
+    pub(super) fn on_timer<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        id: OperationId,
+        machine: Machine,
+    ) {
+        let machine = match machine {
+            Machine::Forwarding(machine) => machine.on_timer(self, turn).map(Machine::Forwarding),
+            Machine::Leading(machine) => machine.on_timer(self, turn).map(Machine::Leading),
+            Machine::Reading(machine) => machine.on_timer(self, turn).map(Machine::Reading),
+        };
+        self.wait(id, machine);
+    }
+
+    /// Tells a machine that other nodes can be reached now than before.
+    pub(super) fn on_reach<T: Table>(&mut self, turn: &mut Turn<'_, T>, id: OperationId) {
+        let Some(machine) = self.operations.take(id) else { return };
+        let machine = match machine {
+            Machine::Forwarding(machine) => machine.on_reach(self, turn).map(Machine::Forwarding),
+            Machine::Leading(machine) => machine.on_reach(self, turn).map(Machine::Leading),
+            Machine::Reading(machine) => machine.on_reach(self, turn).map(Machine::Reading),
+        };
+        self.wait(id, machine);
+    }
+
+    fn wait(&mut self, id: OperationId, machine: Option<Machine>) {
+        if let Some(machine) = machine {
+            let wake = match &machine {
+                Machine::Forwarding(machine) => machine.wake(),
+                Machine::Leading(machine) => machine.wake(),
+                Machine::Reading(machine) => machine.wake(),
+            };
+            self.operations.wait(id, wake, machine);
+        }
+    }
+
+    /// Answers that nothing was done, or that it is not known.
+    fn fail<T: Table>(&mut self, turn: &mut Turn<'_, T>, origin: Origin, fault: Fault) {
+        self.answer(turn, origin, Seq(0), Reply::Fault(fault));
+    }
+
+    /// Where a key lies.
+    fn place(&self, key: &Key) -> Result<Place, Fault> {
+        let layout = self.layout().ok_or_else(|| self.no_cluster())?;
+        let partition = key.token.partition(layout.partitions);
+        let row = Row::new(layout.row(partition));
+        Ok(Place { partition, row })
+    }
+
+    /// Why there is no layout.
+    fn no_cluster(&self) -> Fault {
+        let detail = match self.view.as_ref().map(|view| &view.phase) {
+            None => String::from("it is starting"),
+            Some(Phase::Unborn(detail) | Phase::Refused(detail)) => detail.clone(),
+            Some(Phase::Member) => String::from("it is about to adopt the layout"),
+        };
+        Fault::NoCluster { detail }
+    }
+
+    /// The members of a row in the order in which they are asked: this node first, for it is the
+    /// nearest, then the others as the row has them. Only those that can be reached.
+    fn members(&self, row: &Row) -> impl Iterator<Item = NodeId> {
+        let me = self.me();
+        let own = row.iter().copied().filter(move |&node| Some(node) == me);
+        let others = row.iter().copied().filter(move |&node| Some(node) != me);
+        own.chain(others).filter(|&node| self.reaches(node))
+    }
+
+    /// Refuses what needs more members of a row than can be reached now.
+    fn check_reach(&self, row: &Row, needed: usize) -> Result<(), Fault> {
+        let reachable = row.iter().filter(|&&node| self.reaches(node)).count();
+        if reachable >= needed {
+            return Ok(());
+        }
+        let missing: Vec<String> = row
+            .iter()
+            .filter(|&&node| !self.reaches(node))
+            .map(|&node| format!("{} cannot be reached", self.name(node)))
+            .collect();
+        Err(unavailable(needed, reachable, &missing))
+    }
+
+    /// A name for a request that its client gave none.
+    fn new_request_id(&mut self) -> RequestId {
+        RequestId(self.random.random())
+    }
+
+    /// Lets a client's request wait for a key that is blocked.
+    fn park_client<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        key: &Key,
+        ticket: Ticket,
+        request: Request,
+    ) {
+        self.park(turn, key.token, Waiting::Client { ticket, request: Box::new(request) });
+    }
+}
+
+/// How many of a row must take part: the number where there is one, else that of the level.
+fn needed(which: &str, number: Option<u8>, request: &Request, row: &Row) -> Result<usize, Fault> {
+    let Some(number) = number else { return Ok(request.level.required(row.len())) };
+    let needed = usize::from(number);
+    if (1..=row.len()).contains(&needed) {
+        return Ok(needed);
+    }
+    let row = byte(row.len());
+    Err(Fault::BadLevel { which: String::from(which), number, row })
+}
+
+/// Milliseconds from now to a deadline, rounded up, so that nothing ends early.
+fn left_ms(now: Mono, deadline: Mono) -> u32 {
+    let us = deadline.0.saturating_sub(now.0);
+    u32::try_from(us.div_ceil(1_000)).unwrap_or(u32::MAX)
+}
+
+/// A count of members of a row, which has at most 7.
+fn byte(count: usize) -> u8 {
+    u8::try_from(count).unwrap_or(u8::MAX)
+}
+
+/// Too few members: how many there were, and in words what is the matter with the others.
+fn unavailable(needed: usize, answered: usize, troubles: &[String]) -> Fault {
+    let detail = if troubles.is_empty() {
+        String::from("nothing was applied; retry")
+    } else {
+        format!("{}; nothing was applied", troubles.join(", "))
+    };
+    Fault::Unavailable { needed: byte(needed), answered: byte(answered), detail }
+}
+
+/// Too much is in flight.
+pub(super) fn overloaded(what: &str) -> Fault {
+    Fault::Overloaded { what: String::from(what), retry_after_ms: RETRY_AFTER_MS }
+}
+
+/// What a refusal means, to follow the name of a node.
+pub(super) fn words(why: Nack) -> &'static str {
+    match why {
+        Nack::Overloaded => "has too much in flight",
+        Nack::DiskFull => "has a full disk",
+        Nack::Rebuilding => "is being rebuilt after damage",
+        Nack::NotOwner => "does not own the key by its layout",
+        Nack::Expired => "got the question too late",
+        Nack::Stopping => "is stopping",
+    }
+}
+
+/// A few syncs of the log: by then some of what is in flight has gone.
+const RETRY_AFTER_MS: u32 = 50;
+
+fn not_yet(what: &str) -> Fault {
+    Fault::NotSupported {
+        what: String::from(what),
+        instead: String::from("it is being built; use GET, SET and DEL"),
+    }
+}

@@ -1,0 +1,560 @@
+//! A PUT or DELETE: one Ready member of the row leads it, mints its dot, and sends it to all
+//! others; it is acknowledged when enough of them have it on stable storage.
+//!
+//! The coordinator leads itself where it can, else it forwards, and to the next member when the
+//! first is silent. From the moment at which a leader may have minted, no failure is a refusal any
+//! more: the outcome is unknown, and a retry with the same request id is safe.
+
+use super::super::message::{CallId, Message, Nack};
+use super::super::operations::OperationId;
+use super::super::parked::Waiting;
+use super::super::partition::{Minted, Partition, Seen, Write};
+use super::super::{Lookup, Origin, Seq, Shard, Table, Ticket, Turn};
+use super::{Machine, Place, byte, left_ms, needed, overloaded, unavailable, words};
+use crate::api::{Fault, Op, Outcome, Reply, Request, RequestId, WriteContext, Written};
+use crate::causality::{NodeId, Object, decode_context, encode_context};
+use crate::hash::{Key, PartitionId};
+use crate::limits::UNDURABLE_BYTES_MAX;
+use crate::time::Mono;
+
+/// A write at its leader, waiting for acknowledgements.
+#[derive(Debug)]
+pub(in super::super) struct Leading {
+    origin: Origin,
+    request_id: RequestId,
+    needed: usize,
+    deadline: Mono,
+    rests_on: Seq,
+    written: Written,
+    /// The other members, in the order of their questions.
+    members: Vec<(NodeId, Ack)>,
+}
+
+/// What is known of a member that was sent a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ack {
+    Waiting,
+    Durable,
+    Refused(Nack),
+    /// It cannot be reached any more; an acknowledgement may still be under way.
+    Lost,
+}
+
+/// A write that another member leads.
+#[derive(Debug)]
+pub(in super::super) struct Forwarding {
+    id: OperationId,
+    origin: Origin,
+    place: Place,
+    request: Request,
+    needed: usize,
+    deadline: Mono,
+    /// When the next member is asked.
+    next_ask: Mono,
+    /// Members that were not asked yet, the next one last.
+    left: Vec<NodeId>,
+    asked: Vec<Asked>,
+}
+
+/// A member that was asked to lead.
+#[derive(Debug)]
+struct Asked {
+    node: NodeId,
+    sent: Mono,
+    /// `None` = no answer yet; it may have written.
+    refusal: Option<Fault>,
+}
+
+/// What became of an attempt to lead.
+enum Led {
+    /// It is under way, or answered.
+    Done,
+    /// The key cannot be used yet; nothing was changed.
+    Blocked,
+}
+
+impl Shard {
+    /// A client writes a key.
+    pub(super) fn begin_write<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        ticket: Ticket,
+        request: Request,
+    ) -> Result<(), Fault> {
+        let (key, _, context) = parts(&request.op);
+        let place = self.place(key)?;
+        let needed = needed("w", request.w, &request, &place.row)?;
+        if let WriteContext::Token(token) = context {
+            decode(place.partition, token)?;
+        }
+        let origin = Origin::Client(ticket);
+        let mut refusal = None;
+        if self.partitions.owned(place.partition).is_some() {
+            match self.lead(turn, origin, place, &request) {
+                Ok(Led::Done) => return Ok(()),
+                Ok(Led::Blocked) => {
+                    let key = key.clone();
+                    self.park_client(turn, &key, ticket, request);
+                    return Ok(());
+                }
+                Err(fault) if !may_succeed_elsewhere(&fault) => return Err(fault),
+                Err(fault) => refusal = Some(fault),
+            }
+        }
+        let tried = if refusal.is_some() { self.me() } else { None };
+        let mut left: Vec<NodeId> =
+            self.members(&place.row).filter(|&node| Some(node) != tried).collect();
+        left.reverse();
+        if left.is_empty() {
+            // Whoever was asked has said why; where nobody could be, that is why.
+            return Err(match refusal {
+                Some(fault) => fault,
+                None => self.check_reach(&place.row, needed).err().unwrap_or(Fault::TimedOut),
+            });
+        }
+        self.forward(turn, origin, place, request, needed, left);
+        Ok(())
+    }
+
+    /// Another shard's client writes a key, and this replica is to lead it.
+    pub(in super::super) fn on_forward<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        from: NodeId,
+        call: CallId,
+        partition: PartitionId,
+        request: Box<Request>,
+    ) {
+        let origin = Origin::Peer { node: from, call };
+        let led = match &request.op {
+            Op::Put { key, .. } | Op::Delete { key, .. } => match self.place(key) {
+                Ok(place) if place.partition == partition => {
+                    self.lead(turn, origin, place, &request)
+                }
+                Ok(_) => Err(self.fault_of(Nack::NotOwner)),
+                Err(fault) => Err(fault),
+            },
+            Op::Batch { .. } => Err(super::not_yet("BULK_SET")),
+            Op::Get { .. }
+            | Op::Scan(_)
+            | Op::Count { .. }
+            | Op::Explain { .. }
+            | Op::Conflicts { .. } => {
+                Err(Fault::BadRequest { text: String::from("only writes are forwarded") })
+            }
+        };
+        match led {
+            Ok(Led::Done) => {}
+            Ok(Led::Blocked) => {
+                let token = parts(&request.op).0.token;
+                let message = Message::Forward { call, partition, request };
+                self.park(turn, token, Waiting::Peer { from, message });
+            }
+            Err(fault) => self.fail(turn, origin, fault),
+        }
+    }
+
+    /// Leads a write. An error says that nothing was changed.
+    fn lead<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        origin: Origin,
+        place: Place,
+        request: &Request,
+    ) -> Result<Led, Fault> {
+        let (key, value, context) = parts(&request.op);
+        let needed = needed("w", request.w, request, &place.row)?;
+        let owned = self.partitions.owned(place.partition);
+        let owned = owned.ok_or_else(|| self.fault_of(Nack::NotOwner))?;
+        if !owned.may_mint() {
+            return Err(self.fault_of(Nack::Rebuilding));
+        }
+        let seen = seen(place.partition, owned, context)?;
+        if turn.table.undurable_bytes() > UNDURABLE_BYTES_MAX {
+            return Err(overloaded("too many writes wait for the disk"));
+        }
+        if value.is_some() && turn.table.is_full() {
+            return Err(Fault::DiskFull);
+        }
+        self.check_reach(&place.row, needed)?;
+        if self.parked.blocks(key.token) {
+            return Ok(Led::Blocked);
+        }
+        let (lookup, held_since) = turn.table.get(key);
+        let stored = match lookup {
+            Lookup::Found(object) => object,
+            Lookup::Absent => Object::default(),
+            // The last copy has nobody to learn from; a new value is better than none.
+            Lookup::Unknown if place.row.len() == 1 => Object::default(),
+            Lookup::Unknown => return Err(Fault::Damaged { damaged: 1 }),
+            Lookup::Cold => {
+                self.parked.await_record(key.token);
+                return Ok(Led::Blocked);
+            }
+        };
+        let request_id = match request.request_id {
+            Some(id) => id,
+            // Where the leader alone decides, no retry can come to a second one.
+            None if needed == 1 => RequestId(0),
+            None => self.new_request_id(),
+        };
+        let hlc = self.clock.tick(turn.now);
+        let rid = mark(request_id);
+        let write = Write { key: key.clone(), value: value.cloned(), seen, hlc, rid };
+        let owned = self.partitions.owned_mut(place.partition).expect("it is owned, see above");
+        let minted = owned.mint(stored, write, turn.now.unix_ms);
+        self.spread(turn, origin, place, request, minted, request_id, needed, held_since);
+        Ok(Led::Done)
+    }
+
+    /// Stores a minted write, sends it to the other members, and answers when enough have it.
+    #[expect(clippy::too_many_arguments, reason = "the second half of `lead`")]
+    fn spread<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        origin: Origin,
+        place: Place,
+        request: &Request,
+        minted: Minted,
+        request_id: RequestId,
+        needed: usize,
+        held_since: Seq,
+    ) {
+        self.counters.conflicts_dropped += u64::try_from(minted.dropped).unwrap_or(u64::MAX);
+        let written = Written {
+            dot: minted.dot,
+            existed: minted.existed,
+            context: encode_context(place.partition, &minted.seen).into(),
+            acks_home: 1,
+            acks_fallback: 0,
+            siblings: u32::try_from(minted.siblings).unwrap_or(u32::MAX),
+        };
+        let rests_on = match minted.record {
+            Some(record) => self.partitions.store(turn.table, vec![record], None),
+            None => held_since,
+        };
+        let me = self.me();
+        let others = place.row.iter().copied().filter(|&node| Some(node) != me);
+        let id = self.operations.open();
+        for (question, node) in others.clone().enumerate() {
+            let message = Message::Replicate {
+                call: self.operations.call(id, question),
+                partition: place.partition,
+                left_ms: request.left_ms,
+                items: vec![minted.item.clone()],
+                repair: false,
+            };
+            // It leaves once the write is durable here, so every acknowledgement implies ours.
+            self.send(turn, rests_on, node, message);
+        }
+        if needed == 1 {
+            return self.answer(turn, origin, rests_on, Reply::Written(written));
+        }
+        let deadline = turn.now.mono.plus_ms(u64::from(request.left_ms));
+        let members = others.map(|node| (node, Ack::Waiting)).collect();
+        let machine = Leading { origin, request_id, needed, deadline, rests_on, written, members };
+        self.wait(id, Some(Machine::Leading(machine)));
+    }
+
+    /// Lets another member lead.
+    fn forward<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        origin: Origin,
+        place: Place,
+        mut request: Request,
+        needed: usize,
+        left: Vec<NodeId>,
+    ) {
+        if request.request_id.is_none() {
+            request.request_id = Some(self.new_request_id());
+        }
+        let id = self.operations.open();
+        let deadline = turn.now.mono.plus_ms(u64::from(request.left_ms));
+        let asked = Vec::with_capacity(1);
+        let next_ask = turn.now.mono;
+        let machine =
+            Forwarding { id, origin, place, request, needed, deadline, next_ask, left, asked };
+        let machine = Box::new(machine).ask_next(self, turn);
+        self.wait(id, machine.map(Machine::Forwarding));
+    }
+}
+
+impl Leading {
+    /// When it wants to be woken.
+    pub(super) fn wake(&self) -> Mono {
+        self.deadline
+    }
+
+    /// A member has the write on stable storage, or says why not.
+    pub(super) fn on_ack<T: Table>(
+        mut self,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+        question: usize,
+        from: NodeId,
+        refusal: Option<Nack>,
+    ) -> Option<Self> {
+        let member = self.members.get_mut(question).filter(|member| member.0 == from);
+        let Some((_, ack)) = member else { return Some(self) };
+        match *ack {
+            Ack::Waiting | Ack::Lost => *ack = refusal.map_or(Ack::Durable, Ack::Refused),
+            // A repeated acknowledgement counts once.
+            Ack::Durable | Ack::Refused(_) => return Some(self),
+        }
+        self.advance(shard, turn)
+    }
+
+    /// The time is up: what was minted may yet spread.
+    pub(super) fn on_timer<T: Table>(
+        self,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+    ) -> Option<Self> {
+        self.give_up(shard, turn)
+    }
+
+    /// Other nodes can be reached now than before.
+    pub(super) fn on_reach<T: Table>(
+        mut self,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+    ) -> Option<Self> {
+        for (node, ack) in &mut self.members {
+            if *ack == Ack::Waiting && !shard.reaches(*node) {
+                *ack = Ack::Lost;
+            }
+        }
+        self.advance(shard, turn)
+    }
+
+    fn advance<T: Table>(mut self, shard: &mut Shard, turn: &mut Turn<'_, T>) -> Option<Self> {
+        let count = |wanted: Ack| self.members.iter().filter(|(_, ack)| *ack == wanted).count();
+        let durable = 1 + count(Ack::Durable);
+        if durable >= self.needed {
+            self.written.acks_home = byte(durable);
+            shard.answer(turn, self.origin, self.rests_on, Reply::Written(self.written));
+            return None;
+        }
+        if durable + count(Ack::Waiting) < self.needed {
+            return self.give_up(shard, turn);
+        }
+        Some(self)
+    }
+
+    fn give_up<T: Table>(self, shard: &mut Shard, turn: &mut Turn<'_, T>) -> Option<Self> {
+        let durable = self.members.iter().filter(|(_, ack)| *ack == Ack::Durable).count();
+        let troubles: Vec<String> = self
+            .members
+            .iter()
+            .filter_map(|&(node, ack)| match ack {
+                Ack::Durable => None,
+                Ack::Waiting => Some(format!("{} did not answer", shard.name(node))),
+                Ack::Lost => Some(format!("{} cannot be reached", shard.name(node))),
+                Ack::Refused(why) => Some(format!("{} {}", shard.name(node), words(why))),
+            })
+            .collect();
+        let detail = format!(
+            "its leader wrote it, and {durable} of the {} other replicas needed acknowledged: {}",
+            self.needed - 1,
+            troubles.join(", ")
+        );
+        let fault = Fault::OutcomeUnknown { request_id: self.request_id, detail };
+        shard.fail(turn, self.origin, fault);
+        None
+    }
+}
+
+impl Forwarding {
+    /// When it wants to be woken.
+    pub(super) fn wake(&self) -> Mono {
+        self.deadline.min(self.next_ask)
+    }
+
+    /// A leader says what became of the write.
+    pub(super) fn on_reply<T: Table>(
+        mut self: Box<Self>,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+        question: usize,
+        from: NodeId,
+        reply: Reply,
+    ) -> Option<Box<Self>> {
+        let asked = self.asked.get_mut(question).filter(|asked| asked.node == from);
+        let Some(asked) = asked.filter(|asked| asked.refusal.is_none()) else { return Some(self) };
+        shard.latency.note_write(from, asked.sent, turn.now.mono);
+        match reply {
+            Reply::Fault(fault) if fault.outcome() == Outcome::Refused => {
+                let goes_on = may_succeed_elsewhere(&fault);
+                asked.refusal = Some(fault);
+                if !goes_on {
+                    self.left.clear();
+                }
+                if self.is_waiting() { Some(self) } else { self.ask_next(shard, turn) }
+            }
+            // The leader has seen to it that this rests on durable puts before it left there.
+            Reply::Fault(_)
+            | Reply::Written(_)
+            | Reply::BatchWritten { .. }
+            | Reply::Read(_)
+            | Reply::Page(_)
+            | Reply::Count(_)
+            | Reply::Explained(_)
+            | Reply::Conflicts(_) => {
+                shard.answer(turn, self.origin, Seq(0), reply);
+                None
+            }
+        }
+    }
+
+    /// A leader was silent for too long, or the time is up.
+    pub(super) fn on_timer<T: Table>(
+        self: Box<Self>,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+    ) -> Option<Box<Self>> {
+        if turn.now.mono >= self.deadline {
+            return self.give_up(shard, turn);
+        }
+        self.ask_next(shard, turn)
+    }
+
+    /// Other nodes can be reached now than before.
+    pub(super) fn on_reach<T: Table>(
+        self: Box<Self>,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+    ) -> Option<Box<Self>> {
+        let last = self.asked.last().expect("a write was forwarded before it waits");
+        if last.refusal.is_none() && !shard.reaches(last.node) && !self.left.is_empty() {
+            return self.ask_next(shard, turn);
+        }
+        Some(self)
+    }
+
+    /// Asks the next member with the same request id; where none is left, waits for those asked.
+    fn ask_next<T: Table>(
+        mut self: Box<Self>,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+    ) -> Option<Box<Self>> {
+        let now = turn.now.mono;
+        while let Some(node) = self.left.pop() {
+            if !shard.reaches(node) {
+                continue;
+            }
+            let mut request = Box::new(self.request.clone());
+            request.left_ms = left_ms(now, self.deadline);
+            let call = shard.operations.call(self.id, self.asked.len());
+            let message = Message::Forward { call, partition: self.place.partition, request };
+            shard.send(turn, Seq(0), node, message);
+            self.asked.push(Asked { node, sent: now, refusal: None });
+            self.next_ask = shard.latency.write_patience(node, now);
+            return Some(self);
+        }
+        self.next_ask = self.deadline;
+        if self.is_waiting() { Some(self) } else { self.give_up(shard, turn) }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.asked.iter().any(|asked| asked.refusal.is_none())
+    }
+
+    /// Nobody led the write, as far as is known.
+    fn give_up<T: Table>(
+        mut self: Box<Self>,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+    ) -> Option<Box<Self>> {
+        let silent: Vec<String> = self
+            .asked
+            .iter()
+            .filter(|asked| asked.refusal.is_none())
+            .map(|asked| shard.name(asked.node))
+            .collect();
+        let fault = if !silent.is_empty() {
+            let detail = format!("{} led it and did not answer in time", silent.join(", "));
+            let request_id = self.request.request_id.expect("forwarded requests have ids");
+            Fault::OutcomeUnknown { request_id, detail }
+        } else if let Some(fault) = self.asked.pop().and_then(|asked| asked.refusal) {
+            fault
+        } else {
+            shard
+                .check_reach(&self.place.row, self.needed)
+                .err()
+                .unwrap_or_else(|| unavailable(self.needed, 0, &[]))
+        };
+        shard.fail(turn, self.origin, fault);
+        None
+    }
+}
+
+/// The key, value and context of a write.
+fn parts(op: &Op) -> (&Key, Option<&bytes::Bytes>, &WriteContext) {
+    match op {
+        Op::Put { key, value, context } => (key, Some(value), context),
+        Op::Delete { key, context } => (key, None, context),
+        Op::Get { .. }
+        | Op::Batch { .. }
+        | Op::Scan(_)
+        | Op::Count { .. }
+        | Op::Explain { .. }
+        | Op::Conflicts { .. } => unreachable!("only writes of one key come here"),
+    }
+}
+
+/// What the writer has seen, as far as its leader can check it.
+fn seen(id: PartitionId, owned: &Partition, context: &WriteContext) -> Result<Seen, Fault> {
+    match context {
+        WriteContext::Known => Ok(Seen::All),
+        WriteContext::Shown(dot) => Ok(Seen::Only(*dot)),
+        WriteContext::Token(token) => {
+            let known = decode(id, token)?;
+            // Such an entry would cover events that are still to come, and they would be lost.
+            if owned.claims_the_future(&known) {
+                let text = String::from("the context token names a write that never was");
+                return Err(Fault::BadContext { text });
+            }
+            Ok(Seen::Upto(known))
+        }
+    }
+}
+
+fn decode(id: PartitionId, token: &[u8]) -> Result<crate::causality::VersionVector, Fault> {
+    decode_context(id, token).map_err(|error| Fault::BadContext { text: error.to_string() })
+}
+
+/// What an entry keeps of the id of its request: its first 8 bytes, never 0 but for no id.
+fn mark(id: RequestId) -> u64 {
+    if id.0 == 0 {
+        return 0;
+    }
+    u64::try_from(id.0 >> 64).expect("half of 128 bits is 64 bits").max(1)
+}
+
+/// Whether another member may do what one has refused.
+fn may_succeed_elsewhere(fault: &Fault) -> bool {
+    match fault {
+        Fault::Unavailable { .. }
+        | Fault::NoCluster { .. }
+        | Fault::DiskFull
+        | Fault::OutOfMemory
+        | Fault::Damaged { .. }
+        | Fault::ShuttingDown => true,
+        Fault::BadRequest { .. }
+        | Fault::NotSupported { .. }
+        | Fault::KeyTooLarge { .. }
+        | Fault::ValueTooLarge { .. }
+        | Fault::BatchTooLarge { .. }
+        | Fault::DuplicateKey { .. }
+        | Fault::NotOneGroup
+        | Fault::BadContext { .. }
+        | Fault::BadLevel { .. }
+        | Fault::BadCursor { .. }
+        // To pass it on would overload the next one.
+        | Fault::Overloaded { .. }
+        | Fault::TooManySiblings { .. }
+        | Fault::TimedOut
+        | Fault::OutcomeUnknown { .. } => false,
+    }
+}

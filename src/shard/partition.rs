@@ -1,0 +1,381 @@
+//! The replicas of partitions that this shard owns: their clocks, and the only way to the table.
+//!
+//! Invariants: a clock gains a dot in the same step in which the object that reflects it is put
+//! (I1), so clocks are folds over the log. A dot is minted once: the actor is new at every start,
+//! and the number only grows (I2). Nothing else in the shard calls [`Table::put`].
+
+use bytes::Bytes;
+
+use super::message::ReplicaItem;
+use super::table::{Batch, Group, Record, Seq, Table};
+use crate::causality::{
+    Actor, Dot, Entry, Object, PartitionClock, VersionVector, fill, merge, put, strip,
+};
+use crate::hash::{Key, PartitionId};
+use crate::limits::{LOSER_AGE_MS_MAX, LOSER_BYTES_MAX, LOSERS_MAX};
+use crate::time::Hlc;
+
+/// Whether a replica may answer for its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It knows everything that its clock says.
+    Ready,
+    /// It lost an unknown part: it stores what it is sent, and answers for nothing.
+    Rebuilding,
+}
+
+/// The replica of one partition.
+#[derive(Debug)]
+pub(super) struct Partition {
+    id: PartitionId,
+    clock: PartitionClock,
+    state: State,
+    actor: Option<Actor>,
+    /// The number of the last dot minted under `actor`.
+    minted: u64,
+    /// The newest put of this partition: what a statement about the whole clock rests on.
+    newest: Seq,
+}
+
+/// Every partition that this shard owns.
+#[derive(Debug)]
+pub(super) struct Partitions {
+    /// Partition p stands at p / shards.
+    slots: Vec<Option<Partition>>,
+    shard: u16,
+    shards: u16,
+}
+
+/// What the writer of a key has seen of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// All that its leader holds.
+    All,
+    /// One sibling and no other.
+    Only(Dot),
+    /// Everything up to here.
+    Upto(VersionVector),
+}
+
+/// A write that its leader is about to make.
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    /// Which key.
+    pub key: Key,
+    /// The new value; `None` = a delete.
+    pub value: Option<Bytes>,
+    /// What it replaces.
+    pub seen: Seen,
+    /// When, for display.
+    pub hlc: Hlc,
+    /// The mark of its request; 0 = none.
+    pub rid: u64,
+}
+
+/// A write that was made.
+#[derive(Clone, Debug)]
+pub(super) struct Minted {
+    /// What to put; `None` where the request had been done already.
+    pub record: Option<Record>,
+    /// What the other members must merge.
+    pub item: ReplicaItem,
+    /// The event.
+    pub dot: Dot,
+    /// Whether there was a live value before.
+    pub existed: bool,
+    /// What the writer has seen now.
+    pub seen: VersionVector,
+    /// Siblings that are left.
+    pub siblings: usize,
+    /// Losers that went because there were too many, or they were too old.
+    pub dropped: usize,
+}
+
+impl Partition {
+    fn new(id: PartitionId, clock: PartitionClock, state: State, actor: Option<Actor>) -> Self {
+        let mut partition = Self { id, clock, state, actor: None, minted: 0, newest: Seq(0) };
+        partition.open(actor);
+        partition
+    }
+
+    /// Whether it answers for its keys.
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == State::Ready
+    }
+
+    /// Whether it may mint: it is Ready, and the epoch of this start is durable.
+    pub(super) fn may_mint(&self) -> bool {
+        self.is_ready() && self.actor.is_some()
+    }
+
+    /// Whether a context names an event of this node that it has not minted yet: it is forged.
+    pub(super) fn claims_the_future(&self, known: &VersionVector) -> bool {
+        self.actor.is_some_and(|actor| {
+            let mine = known.iter().filter(|(other, _)| other.tag() == actor.tag());
+            let mut ahead =
+                mine.filter(|&(other, seq)| other > actor || other == actor && seq > self.minted);
+            ahead.next().is_some()
+        })
+    }
+
+    /// The newest put of this partition.
+    pub(super) fn newest(&self) -> Seq {
+        self.newest
+    }
+
+    /// The object with everything that this replica knows about its key, in the step that read it
+    /// (rule R1). A replica that is being rebuilt fills nothing (rule R5).
+    pub(super) fn filled(&self, stored: Object) -> Object {
+        match self.state {
+            State::Ready => fill(stored, &self.clock),
+            State::Rebuilding => stored,
+        }
+    }
+
+    /// Makes a write: the clock has its dot when this returns, so its record must be put in the
+    /// same step.
+    pub(super) fn mint(&mut self, stored: Object, write: Write, unix_ms: u64) -> Minted {
+        assert!(self.is_ready(), "only a Ready replica leads a write");
+        let actor = self.actor.expect("nothing is minted before the epoch of the start is durable");
+        let held = self.filled(stored);
+        if let Some(dot) = twin(&held, &write) {
+            return Self::repeated(held, write.key, dot);
+        }
+        self.minted += 1;
+        let dot = Dot { actor, seq: self.minted };
+        assert!(!self.clock.contains(dot), "a dot is minted once");
+        let existed = !held.entries.is_empty();
+        let Write { key, value, seen, hlc, rid } = write;
+        let entry = value.map(|payload| Entry { rid, ..Entry::register(dot, hlc, payload) });
+        let (held, known, mut gone) = apart(held, seen);
+        let (held, dropped) = without_losers(held, &known, entry.as_ref(), unix_ms);
+        let dropped_count = dropped.len();
+        gone.extend(dropped);
+        let made = put(held, dot, &known, entry);
+        gone.extend(made.gone);
+        gone.sort_unstable();
+        self.clock.add(dot);
+        let seen = seen_after(&made.object, dot, known);
+        let siblings = made.object.entries.len();
+        let mut dots = Vec::with_capacity(1 + gone.len());
+        dots.push(dot);
+        dots.extend_from_slice(&gone);
+        let record = Record {
+            key: key.clone(),
+            partition: self.id,
+            object: strip(made.object.clone(), &self.clock),
+            dots: vec![dot],
+            removed: gone,
+        };
+        let item = ReplicaItem { key, object: made.object, dots };
+        let record = Some(record);
+        Minted { record, item, dot, existed, seen, siblings, dropped: dropped_count }
+    }
+
+    /// The answer to a request that this replica has done, or has been told of, before.
+    fn repeated(held: Object, key: Key, dot: Dot) -> Minted {
+        let existed = held.entries.len() > 1;
+        let siblings = held.entries.len();
+        let seen = seen_after(&held, dot, VersionVector::new());
+        let item = ReplicaItem { key, object: held, dots: Vec::new() };
+        Minted { record: None, item, dot, existed, seen, siblings, dropped: 0 }
+    }
+
+    /// Merges what another replica sent. `None` = there is no news in it, for object and clock.
+    pub(super) fn absorb(&mut self, stored: Object, item: ReplicaItem) -> Option<Record> {
+        let ReplicaItem { key, object, mut dots } = item;
+        let held = self.filled(stored);
+        let merged = merge(&held, &object);
+        dots.extend(object.dots());
+        dots.retain(|&dot| !self.clock.contains(dot));
+        dots.sort_unstable();
+        dots.dedup();
+        if dots.is_empty() && merged == held {
+            return None;
+        }
+        let removed = missing(&held, &merged);
+        for &dot in &dots {
+            self.clock.add(dot);
+            if Some(dot.actor) == self.actor {
+                // Somebody remembers more of this actor than this replica does. That must never
+                // be; if it is, the number is at least not given away twice.
+                self.minted = self.minted.max(dot.seq);
+            }
+        }
+        let object = match self.state {
+            State::Ready => strip(merged, &self.clock),
+            State::Rebuilding => merged,
+        };
+        Some(Record { key, partition: self.id, object, dots, removed })
+    }
+
+    /// Mints under `actor` from now on.
+    fn open(&mut self, actor: Option<Actor>) {
+        if self.actor != actor {
+            self.actor = actor;
+            self.minted = actor.map_or(0, |actor| self.clock.base_of(actor));
+        }
+    }
+}
+
+impl Partitions {
+    /// Of a shard that owns nothing yet.
+    pub(super) fn new(shard: u16, shards: u16) -> Self {
+        assert!(shard < shards, "a shard is one of the shards of its node");
+        Self { slots: Vec::new(), shard, shards }
+    }
+
+    /// The shard that every partition of this number belongs to.
+    pub(super) fn shard_of(&self, id: PartitionId) -> u16 {
+        id.0 % self.shards
+    }
+
+    /// Whether this shard is the one of its node that would hold this partition.
+    pub(super) fn is_of_this_shard(&self, id: PartitionId) -> bool {
+        self.shard_of(id) == self.shard
+    }
+
+    /// A partition that is owned here.
+    pub(super) fn owned(&self, id: PartitionId) -> Option<&Partition> {
+        if self.is_of_this_shard(id) { self.slots.get(self.slot(id))?.as_ref() } else { None }
+    }
+
+    /// A partition that is owned here.
+    pub(super) fn owned_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
+        let slot = self.slot(id);
+        if self.is_of_this_shard(id) { self.slots.get_mut(slot)?.as_mut() } else { None }
+    }
+
+    /// Takes over a partition with the clock that its records fold into, unless it is owned.
+    pub(super) fn own(
+        &mut self,
+        id: PartitionId,
+        clock: PartitionClock,
+        state: State,
+        actor: Option<Actor>,
+    ) {
+        let slot = self.slot(id);
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        let place = &mut self.slots[slot];
+        if place.is_none() {
+            *place = Some(Partition::new(id, clock, state, actor));
+        }
+    }
+
+    /// Mints under `actor` from now on, in every partition.
+    pub(super) fn open(&mut self, actor: Option<Actor>) {
+        self.slots.iter_mut().flatten().for_each(|partition| partition.open(actor));
+    }
+
+    /// Puts records that were just minted or absorbed.
+    pub(super) fn store<T: Table>(
+        &mut self,
+        table: &mut T,
+        records: Vec<Record>,
+        group: Option<Group>,
+    ) -> Seq {
+        assert!(!records.is_empty(), "a batch has at least one record");
+        let ids: Vec<PartitionId> = records.iter().map(|record| record.partition).collect();
+        let seq = table.put(Batch { records, group });
+        for id in ids {
+            let partition = self.owned_mut(id).expect("records are of partitions owned here");
+            assert!(seq > partition.newest, "puts are numbered in their order");
+            partition.newest = seq;
+        }
+        seq
+    }
+
+    fn slot(&self, id: PartitionId) -> usize {
+        usize::from(id.0 / self.shards)
+    }
+}
+
+/// The live sibling that the request of this write made earlier, here or at another leader.
+fn twin(held: &Object, write: &Write) -> Option<Dot> {
+    if write.rid == 0 {
+        return None;
+    }
+    let value = write.value.as_ref()?;
+    held.entries
+        .iter()
+        .find(|entry| entry.rid == write.rid && entry.payload == *value)
+        .map(|entry| entry.dot)
+}
+
+/// Takes out what the writer has seen as far as it is known exactly; the rest is a vector.
+///
+/// A vector claims every earlier event of its actors. That is right for a reader who was shown all
+/// siblings, and wrong for one who was shown the winner only: the loser that the same actor minted
+/// just before would go with it, though nobody saw it.
+fn apart(mut held: Object, seen: Seen) -> (Object, VersionVector, Vec<Dot>) {
+    match seen {
+        Seen::Upto(known) => (held, known, Vec::new()),
+        Seen::All => {
+            let gone = held.dots().collect();
+            held.entries.clear();
+            (held, VersionVector::new(), gone)
+        }
+        Seen::Only(dot) => {
+            let before = held.entries.len();
+            held.entries.retain(|entry| entry.dot != dot);
+            let gone = if held.entries.len() < before { vec![dot] } else { Vec::new() };
+            (held, VersionVector::new(), gone)
+        }
+    }
+}
+
+/// Drops the oldest losers that would stay after this write and are too many, too large, or too
+/// old. The context covers them (entries always lie inside it), so they do not come back.
+fn without_losers(
+    mut held: Object,
+    known: &VersionVector,
+    entry: Option<&Entry>,
+    unix_ms: u64,
+) -> (Object, Vec<Dot>) {
+    let mut staying: Vec<(Hlc, Dot, usize)> = held
+        .entries
+        .iter()
+        .filter(|sibling| !known.covers(sibling.dot))
+        .map(|sibling| (sibling.hlc, sibling.dot, sibling.payload.len()))
+        .collect();
+    if staying.is_empty() {
+        return (held, Vec::new());
+    }
+    staying.sort_unstable();
+    // The winner is no loser: the new value, or the newest of what a delete leaves.
+    let newest = staying.last().map(|&(hlc, dot, _)| (hlc, dot));
+    if entry.is_none_or(|entry| newest.is_some_and(|newest| newest > (entry.hlc, entry.dot))) {
+        staying.pop();
+    }
+    let mut bytes: usize = staying.iter().map(|loser| loser.2).sum();
+    let mut count = staying.len();
+    let mut dropped = Vec::new();
+    for (hlc, dot, length) in staying {
+        let is_old = unix_ms.saturating_sub(hlc.unix_ms()) > LOSER_AGE_MS_MAX;
+        if count <= LOSERS_MAX && bytes <= LOSER_BYTES_MAX && !is_old {
+            break;
+        }
+        count -= 1;
+        bytes -= length;
+        dropped.push(dot);
+    }
+    held.entries.retain(|sibling| !dropped.contains(&sibling.dot));
+    (held, dropped)
+}
+
+/// What the writer may claim to have seen after its write: what it knew, and its own event, as
+/// long as that does not cover a sibling that it was never shown.
+fn seen_after(object: &Object, dot: Dot, known: VersionVector) -> VersionVector {
+    let mut seen = known.clone();
+    seen.raise_to(dot);
+    let claims_unseen =
+        object.dots().any(|other| other != dot && seen.covers(other) && !known.covers(other));
+    if claims_unseen { known } else { seen }
+}
+
+/// The dots of `before` that `after` does not hold.
+fn missing(before: &Object, after: &Object) -> Vec<Dot> {
+    before.dots().filter(|dot| after.entries.iter().all(|entry| entry.dot != *dot)).collect()
+}
