@@ -11,3 +11,4 @@ pub mod shard;
 pub mod sim;
 pub mod store;
 pub mod time;
+pub mod wire;

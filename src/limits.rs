@@ -16,8 +16,17 @@ pub const BATCH_KEYS_MAX: usize = 10_000;
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Deepest nesting of a JSON request.
 pub const JSON_DEPTH_MAX: usize = 32;
+/// Bytes of a JSON line beyond eight times the longest value (escapes may need six): names, keys.
+pub const JSON_LINE_BYTES_EXTRA: usize = 64 * 1024;
+/// Bytes of keys and values that one answer may hold; more must be asked for in parts.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most elements of one RESP command: a full batch as MSET and its name.
 pub const RESP_ARRAY_MAX: usize = 20_001;
+/// Longest argument that a RESP client may announce and that is still read (and dropped) instead of
+/// closing the connection, in bytes: the limit of Redis.
+pub const RESP_BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Bytes of names and keys that a RESP command may have beside its values.
+pub const RESP_NAMES_BYTES_MAX: usize = 64 * 1024;
 /// Longest inline command (a line that is neither JSON nor a RESP array), in bytes.
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Longest frame between nodes, in bytes.

@@ -1,0 +1,284 @@
+//! A call: what one command of a client needs from the shards, and what came back.
+//!
+//! The shell pulls requests as fast as its bounds allow and gives the replies back under the slot
+//! that came with each request. An MGET pulls one request a key; KEYS pulls the next page when the
+//! last one has arrived.
+
+use std::vec;
+
+use super::{json, resp};
+use crate::api::{Fault, Op, Page, Reply, Request, Scan};
+use crate::hash::{Key, Token};
+use crate::limits::{ANSWER_BYTES_MAX, PAGE_KEYS_MAX};
+
+/// One command of a client, from its bytes to its answer.
+#[derive(Debug)]
+pub struct Call {
+    work: Work,
+    answer: Answer,
+    closes: bool,
+}
+
+/// How the answer is written.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Not at all.
+    Silence,
+    Json(Box<json::Answer>),
+    Resp(resp::Answer),
+}
+
+/// What the shards said.
+#[derive(Debug)]
+pub(super) enum Replies {
+    /// They were not asked.
+    None,
+    One(Reply),
+    /// In the order of the requests.
+    Many(Vec<Reply>),
+    Walked(Walked),
+}
+
+/// The keys of a walk through the ring.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    pub(super) items: Vec<Key>,
+    /// Keys that were found, also where they are not kept.
+    pub(super) count: u64,
+    /// Where to go on; `Token(0)` = the ring is done.
+    pub(super) next: Token,
+    pub(super) fault: Option<Fault>,
+}
+
+#[derive(Debug)]
+enum Work {
+    None,
+    One { request: Option<Request>, reply: Option<Reply> },
+    Many(Many),
+    Walk(Walk),
+}
+
+#[derive(Debug)]
+struct Many {
+    requests: vec::IntoIter<Request>,
+    sent: u32,
+    replies: Vec<Option<Reply>>,
+    missing: usize,
+    bytes: usize,
+}
+
+/// Page after page until the ring is done or enough is found.
+#[derive(Debug)]
+pub(super) struct Walk {
+    /// The request for the first page; its cursor and limit are set anew for each page.
+    template: Request,
+    scan: Scan,
+    wanted: Option<usize>,
+    in_flight: bool,
+    done: bool,
+    bytes: usize,
+    walked: Walked,
+}
+
+impl Call {
+    /// A call whose answer is known already.
+    pub(super) fn immediate(answer: Answer) -> Self {
+        Self { work: Work::None, answer, closes: false }
+    }
+
+    /// A call that needs one reply.
+    pub(super) fn one(request: Request, answer: Answer) -> Self {
+        Self { work: Work::One { request: Some(request), reply: None }, answer, closes: false }
+    }
+
+    /// A call that needs a reply to each of `requests`.
+    pub(super) fn many(requests: Vec<Request>, answer: Answer) -> Self {
+        let missing = requests.len();
+        let replies = requests.iter().map(|_| None).collect();
+        let requests = requests.into_iter();
+        let work = Work::Many(Many { requests, sent: 0, replies, missing, bytes: 0 });
+        Self { work, answer, closes: false }
+    }
+
+    /// A call that walks the ring.
+    pub(super) fn walk(walk: Walk, answer: Answer) -> Self {
+        Self { work: Work::Walk(walk), answer, closes: false }
+    }
+
+    /// The connection is closed without a word.
+    pub(super) fn close_silently() -> Self {
+        Self::immediate(Answer::Silence).closing()
+    }
+
+    /// The same call, after whose answer the connection is closed.
+    #[must_use]
+    pub(super) fn closing(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
+    /// The next request for a shard, and the slot under which its reply is to be handed in.
+    /// `None`: nothing now; ask again after each reply.
+    pub fn next_request(&mut self) -> Option<(u32, Request)> {
+        match &mut self.work {
+            Work::None => None,
+            Work::One { request, .. } => request.take().map(|request| (0, request)),
+            Work::Many(many) => {
+                let request = many.requests.next()?;
+                let slot = many.sent;
+                many.sent = many.sent.saturating_add(1);
+                Some((slot, request))
+            }
+            Work::Walk(walk) => walk.next_request().map(|request| (0, request)),
+        }
+    }
+
+    /// The reply to the request that was handed out with `slot`.
+    ///
+    /// # Panics
+    /// When that request was not handed out or is answered already.
+    pub fn on_reply(&mut self, slot: u32, given: Reply) {
+        match &mut self.work {
+            Work::None => panic!("a call without requests gets no reply"),
+            Work::One { request, reply } => {
+                assert!(request.is_none(), "a reply comes after its request");
+                assert!(reply.is_none(), "a request has one reply");
+                *reply = Some(given);
+            }
+            Work::Many(many) => many.on_reply(slot, given),
+            Work::Walk(walk) => walk.on_reply(given),
+        }
+    }
+
+    /// Whether the answer can be written.
+    pub fn is_ready(&self) -> bool {
+        match &self.work {
+            Work::None => true,
+            Work::One { reply, .. } => reply.is_some(),
+            Work::Many(many) => many.missing == 0,
+            Work::Walk(walk) => walk.done,
+        }
+    }
+
+    /// Whether the connection is closed after the answer.
+    pub fn closes(&self) -> bool {
+        self.closes
+    }
+
+    pub(super) fn into_parts(self) -> (Replies, Answer) {
+        let replies = match self.work {
+            Work::None => Replies::None,
+            Work::One { reply, .. } => Replies::One(reply.expect("a ready call has its reply")),
+            Work::Many(many) => Replies::Many(many.into_replies()),
+            Work::Walk(walk) => {
+                assert!(walk.done, "a ready walk is done");
+                Replies::Walked(walk.walked)
+            }
+        };
+        (replies, self.answer)
+    }
+}
+
+impl Many {
+    fn on_reply(&mut self, slot: u32, reply: Reply) {
+        let place = usize::try_from(slot).ok().and_then(|slot| self.replies.get_mut(slot));
+        let place = place.expect("a slot is one that was handed out");
+        assert!(place.is_none(), "a request has one reply");
+        self.bytes = self.bytes.saturating_add(reply_bytes(&reply));
+        *place = Some(if self.bytes > ANSWER_BYTES_MAX { answer_too_long() } else { reply });
+        self.missing = self.missing.checked_sub(1).expect("each missing reply comes once");
+    }
+
+    fn into_replies(self) -> Vec<Reply> {
+        self.replies
+            .into_iter()
+            .map(|reply| reply.expect("a ready call has all of its replies"))
+            .collect()
+    }
+}
+
+impl Walk {
+    /// A walk of `scan`, which ends after `wanted` keys; `None` only counts them.
+    pub(super) fn new(template: Request, scan: Scan, wanted: Option<usize>) -> Self {
+        let walked = Walked { next: scan.cursor, ..Walked::default() };
+        Self { template, scan, wanted, in_flight: false, done: false, bytes: 0, walked }
+    }
+
+    fn next_request(&mut self) -> Option<Request> {
+        if self.in_flight || self.done {
+            return None;
+        }
+        let missing = self.wanted.map_or(PAGE_KEYS_MAX, |wanted| wanted - self.walked.items.len());
+        let limit = u32::try_from(missing.min(PAGE_KEYS_MAX)).expect("a page is bounded");
+        let scan = Scan { cursor: self.walked.next, limit, ..self.scan.clone() };
+        self.in_flight = true;
+        Some(Request { op: Op::Scan(scan), ..self.template.clone() })
+    }
+
+    fn on_reply(&mut self, reply: Reply) {
+        assert!(self.in_flight, "a page was asked for");
+        self.in_flight = false;
+        match reply {
+            Reply::Page(page) => self.on_page(page),
+            Reply::Fault(fault) => {
+                self.walked.fault = Some(fault);
+                self.done = true;
+            }
+            Reply::Read(_)
+            | Reply::Written(_)
+            | Reply::BatchWritten { .. }
+            | Reply::Count(_)
+            | Reply::Explained(_)
+            | Reply::Conflicts(_) => panic!("a scan is answered by a page or a fault"),
+        }
+    }
+
+    fn on_page(&mut self, page: Page) {
+        let found = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
+        self.walked.count = self.walked.count.saturating_add(found);
+        self.walked.next = page.next;
+        let mut enough = false;
+        if let Some(wanted) = self.wanted {
+            for (key, _) in page.items {
+                self.bytes = self.bytes.saturating_add(key.bytes.len() + size_of::<Key>());
+                self.walked.items.push(key);
+            }
+            enough = self.walked.items.len() >= wanted || self.bytes >= ANSWER_BYTES_MAX / 2;
+        }
+        self.done = enough || page.next == Token(0);
+    }
+}
+
+/// Bytes of memory that a reply keeps for its keys and values, roughly.
+pub fn reply_bytes(reply: &Reply) -> usize {
+    match reply {
+        Reply::Read(read) => {
+            let payloads: usize = read.siblings.iter().map(|entry| entry.payload.len()).sum();
+            payloads + read.context.len()
+        }
+        Reply::Page(page) => page
+            .items
+            .iter()
+            .map(|(key, value)| key.bytes.len() + value.as_ref().map_or(0, |value| value.len()))
+            .sum(),
+        Reply::Conflicts(conflicts) => conflicts
+            .items
+            .iter()
+            .flat_map(|(_, siblings)| siblings)
+            .map(|entry| entry.payload.len())
+            .sum(),
+        Reply::Written(_)
+        | Reply::BatchWritten { .. }
+        | Reply::Count(_)
+        | Reply::Explained(_)
+        | Reply::Fault(_) => 0,
+    }
+}
+
+fn answer_too_long() -> Reply {
+    Reply::Fault(Fault::BadRequest {
+        text: format!(
+            "the answer would be longer than {ANSWER_BYTES_MAX} bytes; ask for fewer keys at once"
+        ),
+    })
+}

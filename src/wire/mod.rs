@@ -1,0 +1,96 @@
+//! The codecs: bytes to requests, replies to bytes. Slices in, buffers out; nothing waits here.
+//!
+//! [`Connection`] is one client connection, whatever it speaks. The shell reads bytes into a
+//! buffer, takes [`Call`]s out of it, hands their requests to its shard and the replies back to
+//! the call, and writes the answers in the order of the calls:
+//!
+//! ```text
+//! bytes -> Connection::decode -> Call -> next_request ... on_reply -> is_ready
+//!                                     -> Connection::encode -> bytes
+//! ```
+//!
+//! Invariants: nothing is allocated from a length that was merely declared; no input makes a codec
+//! panic or loop; bytes fed one by one decode as bytes fed at once; what a client did wrong is an
+//! answer to it, and closes the connection only where the stream cannot be followed any more.
+
+#![warn(clippy::indexing_slicing, clippy::as_conversions)]
+
+mod call;
+mod check;
+mod facts;
+mod json;
+pub mod peer;
+mod resp;
+mod sniff;
+mod write;
+
+use bytes::BytesMut;
+
+pub use call::{Call, reply_bytes};
+pub use facts::Facts;
+pub use resp::commands;
+
+use crate::api::Session;
+use crate::time::Mono;
+use call::Answer;
+use sniff::Sniffed;
+
+/// The protocol side of one client connection.
+#[derive(Debug)]
+pub struct Connection {
+    codec: Codec,
+    session: Session,
+    value_bytes_max: usize,
+}
+
+#[derive(Debug)]
+enum Codec {
+    /// Nothing has been said yet that tells.
+    Undecided,
+    Json(json::Decoder),
+    Resp(resp::Decoder),
+}
+
+impl Connection {
+    /// A connection that has said nothing yet, at a node that takes values up to
+    /// `value_bytes_max`.
+    pub fn new(value_bytes_max: usize) -> Self {
+        Self { codec: Codec::Undecided, session: Session::default(), value_bytes_max }
+    }
+
+    /// Takes the next call out of `buffer`, or `None` when more bytes are needed.
+    ///
+    /// Between two calls of this function the shell may only append to `buffer`. Calls are
+    /// answered in the order in which they were taken. After one that [closes](Call::closes)
+    /// nothing more is read.
+    pub fn decode(&mut self, now: Mono, buffer: &mut BytesMut) -> Option<Call> {
+        if matches!(self.codec, Codec::Undecided) {
+            match sniff::sniff(buffer) {
+                Sniffed::NeedMore => return None,
+                Sniffed::Json => self.codec = Codec::Json(json::Decoder::new(self.value_bytes_max)),
+                Sniffed::Resp => self.codec = Codec::Resp(resp::Decoder::new(self.value_bytes_max)),
+                Sniffed::Neither { line_bytes } => return Some(json::not_json(buffer, line_bytes)),
+                Sniffed::Http => return Some(Call::close_silently()),
+                Sniffed::Tls => return Some(resp::refuse_tls()),
+            }
+        }
+        match &mut self.codec {
+            Codec::Undecided => None,
+            Codec::Json(decoder) => decoder.next(now, buffer, &mut self.session),
+            Codec::Resp(decoder) => decoder.next(now, buffer, &mut self.session),
+        }
+    }
+
+    /// Appends the answer to a call that [is ready](Call::is_ready).
+    ///
+    /// # Panics
+    /// When replies are missing.
+    pub fn encode(&mut self, call: Call, facts: &Facts<'_>, out: &mut BytesMut) {
+        let (replies, answer) = call.into_parts();
+        match answer {
+            Answer::Silence => {}
+            Answer::Json(answer) => json::encode(*answer, replies, &mut self.session, facts, out),
+            Answer::Resp(answer) => resp::encode(answer, replies, &mut self.session, facts, out),
+        }
+    }
+}

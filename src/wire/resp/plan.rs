@@ -1,0 +1,348 @@
+//! One command to one call.
+
+use bytes::Bytes;
+
+use super::answer::{Answer, Body};
+use super::arguments::Arguments;
+use super::commands::{self, Command, Verb, Verdict};
+use super::{Version, node};
+use crate::api::{Fault, Op, Request, Scan, Session, WriteContext};
+use crate::hash::{BucketId, Key, Token};
+use crate::limits::{KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX};
+use crate::time::Mono;
+use crate::wire::call::{self, Call, Walk};
+use crate::wire::check;
+
+/// Longest part of an argument that an error repeats, in bytes.
+const SHOWN_BYTES_MAX: usize = 128;
+/// Keys of a page of SCAN when the client says nothing.
+const SCAN_COUNT_DEFAULT: u32 = 10;
+
+/// Makes calls of commands, and remembers what a connection said about itself.
+#[derive(Debug)]
+pub(super) struct Planner {
+    value_bytes_max: usize,
+    client: Client,
+}
+
+/// What a connection said about itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Client {
+    pub(super) version: Version,
+    pub(super) name: Bytes,
+    pub(super) library: Bytes,
+    pub(super) library_version: Bytes,
+}
+
+/// Why a command is answered with an error.
+pub(super) enum Refusal {
+    Fault(Fault),
+    /// The whole error line, its first word being the kind of error.
+    Text(String),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Planner {
+    pub(super) fn new(value_bytes_max: usize) -> Self {
+        Self { value_bytes_max, client: Client::default() }
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.client.version
+    }
+
+    pub(super) fn refuse(&self, fault: Fault) -> Call {
+        self.immediate(Body::Refusal(fault))
+    }
+
+    pub(super) fn plan(
+        &mut self,
+        arguments: Arguments<'_>,
+        session: &mut Session,
+        now: Mono,
+    ) -> Call {
+        match self.try_plan(arguments, session, now) {
+            Ok(call) => call,
+            Err(Refusal::Fault(fault)) => self.refuse(fault),
+            Err(Refusal::Text(text)) => self.immediate(Body::Error(text)),
+        }
+    }
+
+    fn try_plan(
+        &mut self,
+        arguments: Arguments<'_>,
+        session: &mut Session,
+        now: Mono,
+    ) -> Result<Call, Refusal> {
+        let Some(command) = commands::find(arguments.at(0)) else {
+            let name = arguments.shown(0, SHOWN_BYTES_MAX);
+            return Err(Refusal::Text(format!(
+                "ERR unknown command '{name}': neither Redis nor Peerage has it"
+            )));
+        };
+        let verb = match command.verdict {
+            Verdict::Served(verb) => verb,
+            Verdict::Later(why) | Verdict::Never(why) => {
+                return Err(not_supported(&command.name.to_ascii_uppercase(), why).into());
+            }
+        };
+        if !command.takes(arguments.len()) {
+            return Err(wrong_number(command.name));
+        }
+        match verb {
+            Verb::Get => self.get(arguments, session),
+            Verb::Set => self.set(arguments, session, now),
+            Verb::Del => self.each(arguments, session, Body::Deleted, |key| Op::Delete {
+                key,
+                context: WriteContext::Known,
+            }),
+            Verb::Exists => self.each(arguments, session, Body::Existing, |key| Op::Get { key }),
+            Verb::Mget => self.mget(arguments, session),
+            Verb::Mset => self.mset(command, arguments, session),
+            Verb::Strlen => self.read(arguments, session, Body::Length),
+            Verb::Type => self.read(arguments, session, Body::Kind),
+            Verb::Dbsize => {
+                let op = Op::Count { bucket: BucketId::default() };
+                Ok(self.one(request(op, session), Body::Size))
+            }
+            Verb::Scan => self.scan(arguments, session),
+            Verb::Keys => self.keys(arguments, session),
+            Verb::Ping
+            | Verb::Echo
+            | Verb::Quit
+            | Verb::Select
+            | Verb::Reset
+            | Verb::Hello
+            | Verb::Client
+            | Verb::Command
+            | Verb::Info
+            | Verb::Config => self.about_connection(verb, arguments, session),
+        }
+    }
+
+    fn get(&self, arguments: Arguments<'_>, session: &Session) -> Result<Call, Refusal> {
+        let key = check::key(arguments.bytes(1))?;
+        Ok(self.one(request(Op::Get { key: key.clone() }, session), Body::Value { key }))
+    }
+
+    fn set(
+        &self,
+        arguments: Arguments<'_>,
+        session: &mut Session,
+        now: Mono,
+    ) -> Result<Call, Refusal> {
+        if arguments.len() > 3 {
+            return Err(refuse_set_option(arguments));
+        }
+        let key = check::key(arguments.bytes(1))?;
+        let value = check::value(arguments.bytes(2), self.value_bytes_max)?;
+        let context = session.take_context(&key, now);
+        Ok(self.one(request(Op::Put { key, value, context }, session), Body::Done))
+    }
+
+    /// One request for each key.
+    fn each(
+        &self,
+        arguments: Arguments<'_>,
+        session: &Session,
+        body: Body,
+        op: impl Fn(Key) -> Op,
+    ) -> Result<Call, Refusal> {
+        let mut requests = Vec::with_capacity(arguments.len());
+        for bytes in arguments.bytes_from(1) {
+            requests.push(request(op(check::key(bytes)?), session));
+        }
+        Ok(Call::many(requests, self.answer(body)))
+    }
+
+    fn mget(&self, arguments: Arguments<'_>, session: &Session) -> Result<Call, Refusal> {
+        let mut keys = Vec::with_capacity(arguments.len());
+        for bytes in arguments.bytes_from(1) {
+            keys.push(check::key(bytes)?);
+        }
+        let get = |key: &Key| request(Op::Get { key: key.clone() }, session);
+        let requests = keys.iter().map(get).collect();
+        Ok(Call::many(requests, self.answer(Body::Values { keys })))
+    }
+
+    fn mset(
+        &self,
+        command: &Command,
+        arguments: Arguments<'_>,
+        session: &Session,
+    ) -> Result<Call, Refusal> {
+        if arguments.len().is_multiple_of(2) {
+            return Err(wrong_number(command.name));
+        }
+        let mut items = Vec::with_capacity(arguments.len() / 2);
+        let mut words = arguments.bytes_from(1);
+        while let (Some(key), Some(value)) = (words.next(), words.next()) {
+            items.push((check::key(key)?, check::value(value, self.value_bytes_max)?));
+        }
+        Ok(self.one(request(check::batch(items)?, session), Body::Done))
+    }
+
+    fn read(
+        &self,
+        arguments: Arguments<'_>,
+        session: &Session,
+        body: Body,
+    ) -> Result<Call, Refusal> {
+        let key = check::key(arguments.bytes(1))?;
+        Ok(self.one(request(Op::Get { key }, session), body))
+    }
+
+    fn scan(&self, arguments: Arguments<'_>, session: &Session) -> Result<Call, Refusal> {
+        let bad_cursor = || Fault::BadCursor {
+            text: "a cursor is the number that the SCAN before it returned, or 0".to_string(),
+        };
+        let cursor = Token(arguments.number(1).ok_or_else(bad_cursor)?);
+        let mut scan = Scan {
+            bucket: BucketId::default(),
+            cursor,
+            limit: SCAN_COUNT_DEFAULT,
+            prefix: Bytes::new(),
+            pattern: Bytes::new(),
+            values: false,
+        };
+        let mut only_strings = true;
+        for index in (2..arguments.len()).step_by(2) {
+            if index + 1 == arguments.len() {
+                return Err(syntax_error());
+            }
+            if arguments.is(index, "match") {
+                scan.pattern = check::key(arguments.bytes(index + 1))?.bytes;
+            } else if arguments.is(index, "count") {
+                let count: u32 = arguments.number(index + 1).ok_or_else(not_an_integer)?;
+                if count == 0 {
+                    return Err(syntax_error());
+                }
+                scan.limit = count.min(u32::try_from(PAGE_KEYS_MAX).unwrap_or(count));
+            } else if arguments.is(index, "type") {
+                only_strings &= arguments.is(index + 1, "string");
+            } else {
+                return Err(syntax_error());
+            }
+        }
+        if !only_strings {
+            // Every value is a string, so a scan for another type is done before it begins.
+            return Ok(self.immediate(Body::EmptyPage));
+        }
+        Ok(self.one(request(Op::Scan(scan), session), Body::Page))
+    }
+
+    fn keys(&self, arguments: Arguments<'_>, session: &Session) -> Result<Call, Refusal> {
+        let pattern = check::key(arguments.bytes(1))?.bytes;
+        let scan = Scan {
+            bucket: BucketId::default(),
+            cursor: Token(0),
+            limit: 1,
+            prefix: Bytes::new(),
+            pattern,
+            values: false,
+        };
+        let template = request(Op::Count { bucket: scan.bucket }, session);
+        let walk = Walk::new(template, scan, Some(KEYS_LIMIT_DEFAULT));
+        Ok(Call::walk(walk, self.answer(Body::Keys)))
+    }
+
+    fn about_connection(
+        &mut self,
+        verb: Verb,
+        arguments: Arguments<'_>,
+        session: &mut Session,
+    ) -> Result<Call, Refusal> {
+        let body = match verb {
+            Verb::Ping => Body::Pong((arguments.len() > 1).then(|| arguments.bytes(1))),
+            Verb::Echo => Body::Bulk(arguments.bytes(1)),
+            Verb::Quit => return Ok(self.immediate(Body::Done).closing()),
+            Verb::Select => match arguments.number::<u32>(1) {
+                Some(0) => Body::Done,
+                Some(_) | None => {
+                    let why = "there is one database, 0; prefixes keep sets of keys apart";
+                    return Err(not_supported("SELECT of another database", why).into());
+                }
+            },
+            Verb::Reset => {
+                self.client = Client::default();
+                session.reset();
+                Body::Simple("RESET")
+            }
+            Verb::Hello => node::hello(&mut self.client, arguments)?,
+            Verb::Client => node::client(&mut self.client, arguments)?,
+            Verb::Command => node::command(arguments)?,
+            Verb::Info => Body::Info(arguments.bytes_from(1).collect()),
+            Verb::Config => node::config(arguments)?,
+            Verb::Get
+            | Verb::Set
+            | Verb::Del
+            | Verb::Exists
+            | Verb::Mget
+            | Verb::Mset
+            | Verb::Strlen
+            | Verb::Type
+            | Verb::Dbsize
+            | Verb::Scan
+            | Verb::Keys => {
+                unreachable!("commands about keys are planned elsewhere")
+            }
+        };
+        Ok(self.immediate(body))
+    }
+
+    fn immediate(&self, body: Body) -> Call {
+        Call::immediate(self.answer(body))
+    }
+
+    fn one(&self, request: Request, body: Body) -> Call {
+        Call::one(request, self.answer(body))
+    }
+
+    fn answer(&self, body: Body) -> call::Answer {
+        call::Answer::Resp(Answer { version: self.client.version, body })
+    }
+}
+
+fn request(op: Op, session: &Session) -> Request {
+    Request { level: session.level, ..Request::new(op) }
+}
+
+/// Options of SET, each of which would need something that this version does not have.
+fn refuse_set_option(arguments: Arguments<'_>) -> Refusal {
+    const OPTIONS: [(&str, &str); 8] = [
+        ("EX", commands::EXPIRY),
+        ("PX", commands::EXPIRY),
+        ("EXAT", commands::EXPIRY),
+        ("PXAT", commands::EXPIRY),
+        ("KEEPTTL", commands::EXPIRY),
+        ("NX", commands::CONDITIONAL),
+        ("XX", commands::CONDITIONAL),
+        ("GET", "a later version returns the old value; GET and then SET keeps what others wrote"),
+    ];
+    let option = OPTIONS.iter().find(|(name, _)| arguments.is(3, name));
+    match option {
+        Some((name, why)) => not_supported(&format!("SET with {name}"), why).into(),
+        None => syntax_error(),
+    }
+}
+
+pub(super) fn not_supported(what: &str, instead: &str) -> Fault {
+    Fault::NotSupported { what: what.to_string(), instead: instead.to_string() }
+}
+
+pub(super) fn wrong_number(name: &str) -> Refusal {
+    Refusal::Text(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+pub(super) fn syntax_error() -> Refusal {
+    Refusal::Text("ERR syntax error".to_string())
+}
+
+pub(super) fn not_an_integer() -> Refusal {
+    Refusal::Text("ERR value is not an integer or out of range".to_string())
+}
