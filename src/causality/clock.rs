@@ -80,6 +80,12 @@ impl PartitionClock {
             .sum()
     }
 
+    /// Number of events known. Of two clocks of one partition, the larger number knows more.
+    pub fn events(&self) -> u64 {
+        let bases = self.0.iter().map(|(_, reach)| reach.base);
+        bases.fold(self.scattered(), u64::saturating_add)
+    }
+
     fn reach(&self, actor: Actor) -> Option<&Reach> {
         let index = self.0.binary_search_by_key(&actor, |entry| entry.0).ok()?;
         self.0.get(index).map(|entry| &entry.1)

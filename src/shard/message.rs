@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ShardId;
 use crate::api::{Fault, Holding, Reply, Request, Scan};
-use crate::causality::{Dot, Object};
+use crate::causality::{Dot, Object, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 
 /// Matches an answer to its question: the asking shard in the top 8 bits, a counter that starts
@@ -115,6 +115,9 @@ pub enum Message {
         /// Keys with their objects, filled; payloads are empty unless values were asked for.
         /// Keys without siblings are among them: their context may cover what others hold.
         items: Vec<(Key, Object)>,
+        /// What this replica knows of every key in the range that is not among the items: the
+        /// bases of its clock when the page began. What they cover is gone.
+        known: VersionVector,
         /// The first token of the partition that is not in the page; `None` = its end is reached.
         next: Option<Token>,
         /// Set where this replica cannot answer for the partition.
@@ -135,6 +138,9 @@ pub enum Message {
         call: CallId,
         /// `None` = this replica cannot answer for the partition.
         count: Option<u64>,
+        /// Number of events that this replica knows of the partition: of several answers that of
+        /// the largest number is the best.
+        events: u64,
     },
     /// What does this replica hold, in words?
     Explain {

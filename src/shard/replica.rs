@@ -10,7 +10,7 @@ use super::message::{Message, Nack, ReadAnswer, ReplicaItem};
 use super::parked::Waiting;
 use super::{Lookup, Seq, Shard, Table, Turn};
 use crate::api::{Holding, Reply};
-use crate::causality::{Dot, NodeId, Object};
+use crate::causality::{Dot, NodeId, Object, VersionVector};
 use crate::hash::{Key, PartitionId};
 use crate::limits::UNDURABLE_BYTES_MAX;
 
@@ -224,9 +224,10 @@ impl Shard {
                 Message::ReadReply { call, answer: ReadAnswer::Refused(why) }
             }
             Message::Page { call, .. } => {
-                Message::PageReply { call, items: Vec::new(), next: None, refusal: Some(why) }
+                let (items, known) = (Vec::new(), VersionVector::new());
+                Message::PageReply { call, items, known, next: None, refusal: Some(why) }
             }
-            Message::Count { call, .. } => Message::CountReply { call, count: None },
+            Message::Count { call, .. } => Message::CountReply { call, count: None, events: 0 },
             Message::Explain { call, .. } => {
                 Message::ExplainReply { call, holding: Holding::Unknown }
             }
