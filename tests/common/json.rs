@@ -92,7 +92,7 @@ fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 /// Complains where `reply` does not hold what `expected` says. An object must hold the named
-/// fields and may hold more; `"$int"`, `"$string"`, `"$list"`, `"$object"` stand for anything of
+/// fields and may hold more, a list must hold just the named elements; `"$int"`, `"$string"`, `"$list"`, `"$object"` stand for anything of
 /// that kind, `"$absent"` for a field that must not be there.
 pub(crate) fn mismatch(reply: &Value, expected: &Value) -> Option<String> {
     let fits = match expected {
@@ -100,6 +100,11 @@ pub(crate) fn mismatch(reply: &Value, expected: &Value) -> Option<String> {
         Value::String(kind) if kind == "$string" => reply.is_string(),
         Value::String(kind) if kind == "$list" => reply.is_array(),
         Value::String(kind) if kind == "$object" => reply.is_object(),
+        Value::Array(wanted) => {
+            let found = reply.as_array().filter(|found| found.len() == wanted.len());
+            let Some(found) = found else { return Some(format!("{reply} is not {expected}")) };
+            return found.iter().zip(wanted).find_map(|(found, wanted)| mismatch(found, wanted));
+        }
         Value::Object(fields) => {
             for (name, wanted) in fields {
                 let found = reply.get(name);

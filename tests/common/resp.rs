@@ -137,6 +137,15 @@ impl Resp {
         Some(value)
     }
 
+    /// The next line as it came, without its end.
+    pub(crate) fn raw_line(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.reader.read_until(b'\n', &mut line).expect("the reply comes in time");
+        assert!(line.ends_with(b"\r\n"), "the reply ends early: {:?}", line.escape_ascii());
+        line.truncate(line.len() - 2);
+        line
+    }
+
     /// Bytes that must come next, exactly.
     pub(crate) fn expect(&mut self, expected: &[u8]) {
         let mut found = vec![0; expected.len()];
