@@ -5,10 +5,10 @@
 
 mod common;
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use common::disk::{PoweredDisk, SmallDisk};
 use common::load::{Ledger, Load, check, lock};
 use common::{Json, Node, generator, rounds, wait_for};
 use rand::RngExt;
@@ -67,6 +67,63 @@ fn kill_loop(size: usize, kills: usize) {
         ledger.acked_writes, ledger.acked_bulks, ledger.unknown, ledger.refusals
     );
     assert!(ledger.acked_writes >= 200 * kills);
+}
+
+#[test]
+fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
+    if !common::full() {
+        println!("skipped: PEERAGE_FULL=1 cuts the power of a real disk, which needs root");
+        return;
+    }
+    for size in [1, 3] {
+        power_loss_loop(size, 10);
+    }
+}
+
+/// All nodes lie on one disk, which loses its power under load again and again.
+fn power_loss_loop(size: usize, losses: usize) {
+    let disk = PoweredDisk::mount().unwrap_or_else(|why| panic!("no disk to cut: {why}"));
+    let mut nodes = Node::several(size);
+    let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
+    let seeds: Vec<u16> = nodes.iter().map(|node| node.cluster_port).collect();
+    for (index, node) in nodes.iter_mut().enumerate() {
+        node.data = disk.path().join(&node.name);
+        node.options(&["--segment-bytes", "8388608"]);
+        if size > 1 {
+            node.seed(seeds[(index + 1) % size]);
+        }
+        node.start();
+    }
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    for loss in 1..=losses {
+        for node in &nodes {
+            node.wait_ready();
+        }
+        let load = Load::start(&ledger, &ports, 6, 2);
+        load.wait_acked(200, 5);
+        disk.cut_power();
+        for node in &mut nodes {
+            let status = node.wait_end();
+            assert!(!status.success(), "{} must stop when a sync fails", node.name);
+        }
+        load.stop();
+        disk.restore_power();
+        for node in &mut nodes {
+            node.start();
+        }
+        for node in &nodes {
+            node.wait_ready();
+        }
+        let wrong = check(&ledger, &nodes[loss % size]);
+        assert!(wrong.is_empty(), "after loss {loss}: {wrong:#?}");
+    }
+    drop(nodes);
+    let ledger = lock(&ledger);
+    println!(
+        "PASS {losses} losses of power on {size} node(s): {} acknowledged writes, {} acknowledged \
+         bulks, {} of unknown outcome; 0 lost, 0 half",
+        ledger.acked_writes, ledger.acked_bulks, ledger.unknown
+    );
 }
 
 #[test]
@@ -210,28 +267,6 @@ fn find_file(node: &Node, head: &[u8]) -> std::path::PathBuf {
     panic!("no file begins with {}", String::from_utf8_lossy(head));
 }
 
-/// A small file system that is unmounted with the test.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` where this user may not mount.
-    fn mount(megabytes: usize) -> Option<Self> {
-        let folder = common::folder();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
-            .arg(folder.path())
-            .output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(done.is_ok_and(|status| status.success()), "the small disk can be unmounted");
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_values_takes_deletes_and_loses_nothing() {
     let Some(disk) = SmallDisk::mount(96) else {
@@ -239,7 +274,7 @@ fn a_full_disk_refuses_values_takes_deletes_and_loses_nothing() {
         return;
     };
     let mut node = Node::new("n1");
-    node.data = disk.0.path().join("data");
+    node.data = disk.path().join("data");
     node.options(&["--segment-bytes", "4194304"]);
     node.start();
     node.wait_ready();

@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of this")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test panics on what it does not name")]
 
+pub(crate) mod disk;
 pub(crate) mod json;
 pub(crate) mod load;
 pub(crate) mod node;
