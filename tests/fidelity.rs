@@ -56,7 +56,7 @@ fn fidelity_of_ten_thousand_random_keys_and_values_in_both_protocols() {
     let (mut json, mut resp) = (nodes[2].json(), nodes[0].resp());
     for chunk in chunks(&pairs) {
         for (key, _) in &chunk {
-            json.send(&line(&get_request(key)));
+            json.send(&line(&read_request(key)));
             resp.send(&encode(&[b"GET", key]));
         }
         for (key, value) in chunk {
@@ -212,7 +212,7 @@ fn set_request(key: &[u8], value: &[u8]) -> JsonValue {
     json!({"cmd": "SET", "key": key, "value": value, "encoding": "base64"})
 }
 
-fn get_request(key: &[u8]) -> JsonValue {
+fn read_request(key: &[u8]) -> JsonValue {
     match std::str::from_utf8(key) {
         Ok(key) => json!({"cmd": "GET", "key": key}),
         Err(_) => json!({"cmd": "GET", "key": STANDARD.encode(key), "encoding": "base64"}),

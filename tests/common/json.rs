@@ -92,8 +92,9 @@ fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 /// Complains where `reply` does not hold what `expected` says. An object must hold the named
-/// fields and may hold more, a list must hold just the named elements; `"$int"`, `"$string"`, `"$list"`, `"$object"` stand for anything of
-/// that kind, `"$absent"` for a field that must not be there.
+/// fields and may hold more, a list must hold just the named elements; `"$int"`, `"$string"`,
+/// `"$list"`, `"$object"` stand for anything of that kind, `"$absent"` for a field that must not be
+/// there.
 pub(crate) fn mismatch(reply: &Value, expected: &Value) -> Option<String> {
     let fits = match expected {
         Value::String(kind) if kind == "$int" => reply.is_u64(),
