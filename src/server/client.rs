@@ -222,3 +222,208 @@ impl Client {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::api::{Op, Read};
+    use crate::causality::{Actor, Dot, Entry, NodeId, VersionVector};
+    use crate::cluster::{Phase, View};
+    use crate::config::Config;
+    use crate::time::{Hlc, Now};
+
+    /// A client of a shell that takes `room` requests.
+    struct Desk {
+        client: Client,
+        config: Config,
+        view: View,
+        write_seq: AtomicU64,
+        room: usize,
+        asked: Vec<(u32, Op)>,
+    }
+
+    impl Desk {
+        fn new(first_request: u32) -> Self {
+            let view = View {
+                me: NodeId::default(),
+                name: String::from("n1"),
+                actor: None,
+                phase: Phase::Member,
+                layout: None,
+                members: std::collections::BTreeMap::new(),
+            };
+            let config = Config::default();
+            let client = Client::new(config.value_bytes_max, first_request);
+            let write_seq = AtomicU64::new(0);
+            Self { client, config, view, write_seq, room: usize::MAX, asked: Vec::new() }
+        }
+
+        fn advance(&mut self) {
+            let facts = Facts {
+                now: Now::default(),
+                view: &self.view,
+                config: &self.config,
+                host: "127.0.0.1",
+                port: 1,
+                cluster_port: 2,
+                started_unix_ms: 0,
+                connection: 1,
+                connections: 1,
+                shards: 1,
+                write_seq: &self.write_seq,
+            };
+            let (asked, room) = (&mut self.asked, self.room);
+            self.client.advance(Mono(0), &facts, |number, request| {
+                asked.push((number, request.op));
+                asked.len() < room
+            });
+        }
+
+        fn say(&mut self, text: &str) {
+            self.client.on_bytes(text.as_bytes());
+            self.advance();
+        }
+
+        /// What the client reads, of at most `bytes` bytes.
+        fn hear(&mut self, bytes: usize) -> String {
+            let mut heard = Vec::new();
+            self.client
+                .flush(|part| {
+                    let taken = part.len().min(bytes - heard.len());
+                    heard.extend_from_slice(&part[..taken]);
+                    if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+                })
+                .unwrap();
+            String::from_utf8(heard).unwrap()
+        }
+    }
+
+    fn value(bytes: usize) -> Reply {
+        let dot = Dot { actor: Actor(1), seq: 1 };
+        let payload = vec![b'v'; bytes].into();
+        let siblings = vec![Entry::register(dot, Hlc(1), payload)];
+        let context = bytes::Bytes::new();
+        Reply::Read(Read { siblings, context, vector_clock: VersionVector::new() })
+    }
+
+    fn key_of(op: &Op) -> &[u8] {
+        let Op::Get { key } = op else { panic!("{op:?}") };
+        &key.bytes
+    }
+
+    #[test]
+    fn answers_leave_in_the_order_of_the_calls_whatever_the_order_of_the_replies() {
+        let mut desk = Desk::new(u32::MAX);
+        desk.say("GET a\r\nGET b\r\nPING\r\nGET c");
+        assert_eq!(desk.asked.iter().map(|(_, op)| key_of(op)).collect::<Vec<_>>(), [b"a", b"b"]);
+        let (a, b) = (desk.asked[0].0, desk.asked[1].0);
+        assert_eq!((a, b), (u32::MAX, 0));
+        desk.client.on_reply(b, value(1));
+        desk.advance();
+        assert_eq!(desk.hear(99), "");
+        desk.client.on_reply(a, value(2));
+        desk.advance();
+        assert_eq!(desk.hear(99), "$2\r\nvv\r\n$1\r\nv\r\n+PONG\r\n");
+    }
+
+    #[test]
+    fn a_reply_to_the_last_user_of_a_seat_is_nothing() {
+        let mut desk = Desk::new(7);
+        desk.say("GET a\r\n");
+        desk.client.on_reply(6, value(1));
+        desk.client.on_reply(8, value(1));
+        desk.client.on_reply(7, value(3));
+        desk.client.on_reply(7, value(1));
+        desk.advance();
+        assert_eq!(desk.hear(99), "$3\r\nvvv\r\n");
+        assert_eq!(desk.client.next_request(), 8);
+    }
+
+    #[test]
+    fn a_connection_has_a_bounded_number_of_requests_and_calls() {
+        let mut desk = Desk::new(0);
+        desk.say(&"GET a\r\n".repeat(CONNECTION_REQUESTS_MAX + 10));
+        assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX);
+        assert!(!desk.client.interest().read);
+        // One that is answered out of order makes no room: the answers of the others wait for it.
+        desk.client.on_reply(5, value(1));
+        desk.advance();
+        assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX);
+        desk.client.on_reply(0, value(1));
+        desk.advance();
+        assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX + 1);
+        assert!(!desk.client.interest().read);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_not_read_from() {
+        let mut desk = Desk::new(0);
+        desk.say("GET a\r\nGET b\r\n");
+        desk.client.on_reply(0, value(CONNECTION_REPLY_BYTES_MAX));
+        desk.advance();
+        desk.say("GET c\r\n");
+        assert_eq!(desk.asked.len(), 2);
+        let interest = desk.client.interest();
+        assert_eq!(interest, Interest { read: false, write: true, done: false });
+        assert!(!desk.client.can_resume());
+        desk.hear(100);
+        assert!(desk.client.can_resume());
+        desk.advance();
+        assert_eq!(desk.asked.len(), 3);
+        assert!(desk.client.interest().read);
+    }
+
+    #[test]
+    fn a_call_larger_than_the_bound_of_unread_bytes_is_still_answered() {
+        let mut desk = Desk::new(0);
+        let keys: Vec<String> =
+            (0..CONNECTION_REQUESTS_MAX + 100).map(|index| format!("k{index}")).collect();
+        desk.say(&format!("MGET {}\r\n", keys.join(" ")));
+        let mut answered = 0;
+        while answered < desk.asked.len() {
+            desk.client.on_reply(u32::try_from(answered).unwrap(), value(2_000));
+            answered += 1;
+            desk.advance();
+        }
+        assert_eq!(answered, keys.len());
+        assert!(desk.hear(usize::MAX).starts_with(&format!("*{}\r\n", keys.len())));
+    }
+
+    #[test]
+    fn half_a_connection_is_answered_before_it_ends() {
+        let mut desk = Desk::new(0);
+        desk.say("GET a\r\nPING\r\n");
+        desk.client.on_end();
+        assert!(!desk.client.interest().done);
+        desk.client.on_reply(0, value(1));
+        desk.advance();
+        assert!(!desk.client.interest().done);
+        assert_eq!(desk.hear(99), "$1\r\nv\r\n+PONG\r\n");
+        assert!(desk.client.interest().done);
+    }
+
+    #[test]
+    fn nothing_after_quit_is_done() {
+        let mut desk = Desk::new(0);
+        desk.say("QUIT\r\nGET a\r\n");
+        assert!(desk.asked.is_empty());
+        assert_eq!(desk.hear(99), "+OK\r\n");
+        assert!(desk.client.interest().done);
+    }
+
+    #[test]
+    fn a_full_inbox_stops_a_connection_until_it_is_resumed() {
+        let mut desk = Desk::new(0);
+        desk.room = 2;
+        desk.say("GET a\r\nGET b\r\nGET c\r\n");
+        assert_eq!(desk.asked.len(), 2);
+        assert!(desk.client.can_resume());
+        assert!(!desk.client.interest().read);
+        desk.room = 99;
+        desk.advance();
+        assert_eq!(desk.asked.len(), 3);
+        assert!(desk.client.interest().read);
+    }
+}
