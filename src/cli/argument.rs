@@ -1,0 +1,109 @@
+//! Keys and values as they come from the command line, from files and from stdin.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::connection::Call;
+use super::failure::Failure;
+use super::text;
+use crate::limits;
+
+/// The bytes of an argument, decoded if the user says that it is base64.
+pub(crate) fn bytes(argument: &OsStr, base64: bool) -> Result<Vec<u8>, Failure> {
+    if !base64 {
+        return Ok(argument.as_bytes().to_vec());
+    }
+    let text = argument.to_str().unwrap_or("\u{fffd}");
+    text::from_base64(text)
+        .map_err(|why| Failure::Usage(format!("{}: {why}", text::printable(argument.as_bytes()))))
+}
+
+/// The value of a write: from the argument, from stdin where that is `-`, or from a file.
+pub(crate) fn value(
+    argument: Option<&OsString>,
+    file: Option<&PathBuf>,
+    base64: bool,
+) -> Result<Vec<u8>, Failure> {
+    match (argument, file) {
+        (Some(argument), None) if argument == "-" => read_bounded(std::io::stdin().lock(), "stdin"),
+        (Some(argument), None) => bytes(argument, base64),
+        (None, Some(path)) => {
+            let name = path.display().to_string();
+            let file = std::fs::File::open(path)
+                .map_err(|error| Failure::Usage(format!("cannot open {name}: {error}")))?;
+            read_bounded(file, &name)
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            Err(Failure::Usage(String::from("give the value, or - for stdin, or --value-file")))
+        }
+    }
+}
+
+/// All that `source` holds. Nothing above the highest limit of any node is kept in memory.
+fn read_bounded(source: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
+    let max = limits::VALUE_BYTES_CEILING;
+    let bound = u64::try_from(max).expect("the bound fits 64 bits") + 1;
+    let mut bytes = Vec::new();
+    source
+        .take(bound)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::Failed(format!("cannot read {name}: {error}")))?;
+    if bytes.len() > max {
+        return Err(Failure::Usage(format!(
+            "{name} holds more than {max} bytes, the most that a value can have"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// `call` with a key and, for writes, a value: as text where they are, else in base64.
+pub(crate) fn with_bytes(call: Call, key: &[u8], value: Option<&[u8]>) -> Call {
+    let value_text = value.map(std::str::from_utf8).transpose();
+    match (std::str::from_utf8(key), value_text) {
+        (Ok(key), Ok(Some(value))) => call.text("key", key).text("value", value),
+        (Ok(key), Ok(None)) => call.text("key", key),
+        (Err(_), _) | (_, Err(_)) => {
+            let call = call.text("encoding", "base64").text("key", &text::base64(key));
+            match value {
+                Some(value) => call.text("value", &text::base64(value)),
+                None => call,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_not_text_travel_in_base64() {
+        let line = |key: &[u8], value| with_bytes(Call::new("SET"), key, value).line();
+        assert_eq!(line(b"k", None), "{\"cmd\":\"SET\",\"key\":\"k\"}\n");
+        assert_eq!(
+            line(b"k", Some(b"a\0")),
+            "{\"cmd\":\"SET\",\"key\":\"k\",\"value\":\"a\\u0000\"}\n"
+        );
+        let binary =
+            "{\"cmd\":\"SET\",\"encoding\":\"base64\",\"key\":\"aw==\",\"value\":\"/w==\"}\n";
+        assert_eq!(line(b"k", Some(b"\xff")), binary);
+    }
+
+    #[test]
+    fn an_argument_is_taken_byte_by_byte_or_decoded() {
+        let raw = OsStr::from_bytes(b"\xff/w==");
+        assert_eq!(bytes(raw, false).unwrap(), b"\xff/w==");
+        assert_eq!(bytes(OsStr::new("/w=="), true).unwrap(), b"\xff");
+        assert_eq!(bytes(raw, true).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn a_value_has_one_source_and_a_bound() {
+        assert_eq!(value(None, None, false).unwrap_err().code(), 2);
+        let endless = std::io::repeat(7);
+        assert_eq!(read_bounded(endless, "it").unwrap_err().code(), 2);
+        assert_eq!(read_bounded(&b"abc"[..], "it").unwrap(), b"abc");
+    }
+}

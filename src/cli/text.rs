@@ -1,0 +1,145 @@
+//! Bytes as people and JSON see them: escapes for tables, base64 where they are not UTF-8, and
+//! JSON text without its white space. Nothing goes through a float, so numbers stay as written.
+
+use std::fmt::Write;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::value::RawValue;
+
+/// Base64 with padding (RFC 4648 section 4), as the protocol uses it.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// The bytes of base64 text.
+pub(crate) fn from_base64(text: &str) -> Result<Vec<u8>, String> {
+    STANDARD.decode(text).map_err(|error| format!("not base64 ({error})"))
+}
+
+/// `bytes` on one line: control characters and what is not UTF-8 appear as escapes.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    escaped(bytes, |character| character == '\\' || character.is_control())
+}
+
+/// As [`printable`], but line ends and tabs stay: nothing else in a value moves a terminal.
+pub(crate) fn printable_lines(bytes: &[u8]) -> String {
+    escaped(bytes, |character| character.is_control() && character != '\n' && character != '\t')
+}
+
+fn escaped(bytes: &[u8], is_escaped: impl Fn(char) -> bool) -> String {
+    let mut line = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if is_escaped(character) {
+                line.extend(character.escape_default());
+            } else {
+                line.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            write!(line, "\\x{byte:02x}").expect("a string takes any text");
+        }
+    }
+    line
+}
+
+/// [`printable`], cut to `columns` characters with the length of the whole behind it.
+pub(crate) fn printable_cut(bytes: &[u8], columns: usize) -> String {
+    // An escape only grows, so no more than this many bytes can be shown.
+    let shown = bytes.get(..columns.saturating_mul(4)).unwrap_or(bytes);
+    let line = printable(shown);
+    if shown.len() == bytes.len() && line.chars().count() <= columns {
+        return line;
+    }
+    let cut: String = line.chars().take(columns).collect();
+    format!("{cut}... ({} bytes)", bytes.len())
+}
+
+/// `text` as a JSON string, with its quotes.
+pub(crate) fn json_string(text: &str) -> String {
+    serde_json::to_string(text).expect("a string is always valid JSON")
+}
+
+/// Valid JSON text without white space between its tokens; strings and numbers as they were.
+pub(crate) fn compact(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let mut quoted = false;
+    let mut escaped = false;
+    for character in json.chars() {
+        if quoted {
+            quoted = escaped || character != '"';
+            escaped = !escaped && character == '\\';
+        } else if character.is_ascii_whitespace() {
+            continue;
+        } else {
+            quoted = character == '"';
+        }
+        text.push(character);
+    }
+    text
+}
+
+/// The bytes that a JSON value stands for as a key or value: a string is its text, anything else
+/// its compact JSON text. `None` for `null`, which counts as missing.
+pub(crate) fn bytes_of(value: &RawValue) -> Result<Option<Vec<u8>>, String> {
+    let json = value.get().trim();
+    if json == "null" {
+        return Ok(None);
+    }
+    if !json.starts_with('"') {
+        return Ok(Some(compact(json).into_bytes()));
+    }
+    serde_json::from_str::<String>(json)
+        .map(|text| Some(text.into_bytes()))
+        .map_err(|error| format!("a string that is not valid Unicode ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_compact(json: &str, expected: &str) {
+        let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+        assert_eq!(compact(raw.get()), expected);
+    }
+
+    #[test]
+    fn compact_text_keeps_numbers_and_strings_as_they_were_written() {
+        check_compact(
+            r#"{ "a" : [ 1.0 , -0e5, 12345678901234567890123 ] }"#,
+            r#"{"a":[1.0,-0e5,12345678901234567890123]}"#,
+        );
+        check_compact(r#" "two  words \" \\" "#, r#""two  words \" \\""#);
+        check_compact("[ \"a\\\\\" , \"b c\"\t,\r\n null ]", "[\"a\\\\\",\"b c\",null]");
+    }
+
+    #[test]
+    fn control_characters_and_broken_text_are_shown_as_escapes() {
+        assert_eq!(printable("a\tb\0\\ \u{e9}".as_bytes()), "a\\tb\\u{0}\\\\ \u{e9}");
+        assert_eq!(printable(b"\xff\xfeok\xc3"), "\\xff\\xfeok\\xc3");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_with_its_length_behind_it() {
+        assert_eq!(printable_cut(b"12345", 5), "12345");
+        assert_eq!(printable_cut(b"123456", 5), "12345... (6 bytes)");
+        assert_eq!(printable_cut(&[b'x'; 1000], 3), "xxx... (1000 bytes)");
+    }
+
+    #[test]
+    fn a_value_that_is_no_string_is_its_compact_text_and_null_is_missing() {
+        let of = |json: &str| bytes_of(&serde_json::from_str::<Box<RawValue>>(json).unwrap());
+        assert_eq!(of(r#""\u0041b""#).unwrap().unwrap(), b"Ab");
+        assert_eq!(of("{ \"a\": 1.50 }").unwrap().unwrap(), b"{\"a\":1.50}");
+        assert_eq!(of("null"), Ok(None));
+        assert!(of(r#""\ud800""#).is_err());
+    }
+
+    #[test]
+    fn base64_comes_back_as_it_went_in() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_base64(&base64(&bytes)).unwrap(), bytes);
+        assert!(from_base64("not base64!").is_err());
+    }
+}
