@@ -1,0 +1,145 @@
+//! `bulk`: many keys at once, all or nothing.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Write};
+
+use clap::Args;
+
+use super::client::{ClientFlags, Kind, WriteLevel};
+use super::connection::Call;
+use super::failure::Failure;
+use super::output::{Cell, Printer};
+use super::record::{self, Record, Values};
+use super::text;
+use crate::limits;
+
+/// Arguments of `bulk`.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Each line of FILE is {\"key\":K,\"value\":V}, as for `import`. All of them are written, or none.
+
+Examples:
+  peerage bulk transfer.jsonl
+  printf '{\"key\":\"{eve}a\",\"value\":7}\\n{\"key\":\"{eve}b\",\"value\":3}\\n' | peerage bulk -
+
+A batch has at most 10,000 keys and 16 MiB, and no key twice. Where its keys lie on different
+groups of nodes it is refused: give them one {tag} in braces, which puts them in one partition.
+For more data, or where the whole need not be atomic, use `peerage import`.
+Exit code 1: nothing was applied. 3: it is not known whether it was applied, but never in part.")]
+pub(crate) struct Bulk {
+    /// JSON lines to write; - reads stdin
+    file: String,
+    /// Store every value as its JSON text, strings with their quotes
+    #[arg(long)]
+    json_values: bool,
+    #[command(flatten)]
+    level: WriteLevel,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+impl Bulk {
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let values = Values::from_flag(self.json_values);
+        let records = read_batch(record::open(&self.file)?, values)?;
+        let call = self.level.apply(batch_call(&records));
+        let answer = self.client.client().call(call, Kind::Write)?;
+        let count = answer.number("count").unwrap_or_default();
+        let mut out = io::stdout().lock();
+        let Some(format) = self.client.output else {
+            return writeln!(out, "{count} keys written, all at once").map_err(Failure::output);
+        };
+        let mut printer = Printer::new(format, &["count"], out);
+        let row = [Cell::Number(count)];
+        printer.row(&row).and_then(|()| printer.end()).map_err(Failure::output)?;
+        Ok(())
+    }
+}
+
+/// The whole batch, within its limits. Nothing is sent unless every line is good.
+fn read_batch(mut source: impl BufRead, values: Values) -> Result<Vec<Record>, Failure> {
+    let mut records: Vec<Record> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut bytes = 0;
+    let mut number = 0;
+    while let Some(line) = record::next_line(&mut source, &mut number)? {
+        let wrong = |why| Failure::Failed(format!("line {number}: {why}. Nothing was applied."));
+        let record = line.and_then(|text| Record::parse(&text, values)).map_err(wrong)?;
+        bytes += record.key.len() + record.value.len();
+        if !seen.insert(record.key.clone()) {
+            let key = text::printable_cut(&record.key, 60);
+            return Err(wrong(format!("the key {key} is in the batch twice")));
+        }
+        records.push(record);
+        if records.len() > limits::BATCH_KEYS_MAX || bytes > limits::BATCH_BYTES_MAX {
+            return Err(wrong(format!(
+                "a batch has at most {} keys and {} bytes; use `peerage import` for more",
+                limits::BATCH_KEYS_MAX,
+                limits::BATCH_BYTES_MAX
+            )));
+        }
+    }
+    if records.is_empty() {
+        return Err(Failure::Usage(String::from("the batch has no lines; nothing was sent")));
+    }
+    Ok(records)
+}
+
+fn batch_call(records: &[Record]) -> Call {
+    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+    let plain = records.iter().all(|record| is_text(&record.key) && is_text(&record.value));
+    let field = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(words) if plain => text::json_string(words),
+        Ok(_) | Err(_) => text::json_string(&text::base64(bytes)),
+    };
+    let items: Vec<String> = records
+        .iter()
+        .map(|record| {
+            format!("{{\"key\":{},\"value\":{}}}", field(&record.key), field(&record.value))
+        })
+        .collect();
+    let call = Call::new("BULK_SET");
+    let call = if plain { call } else { call.text("encoding", "base64") };
+    call.json("items", &format!("[{}]", items.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(lines: &str) -> Result<Vec<Record>, Failure> {
+        read_batch(lines.as_bytes(), Values::Text)
+    }
+
+    #[test]
+    fn a_batch_with_one_bad_line_is_not_sent() {
+        let failure = batch("{\"key\":\"a\",\"value\":1}\n\n{\"key\":\"b\"}\n").unwrap_err();
+        assert_eq!(failure.to_string(), "line 3: it has no value. Nothing was applied.");
+        let failure =
+            batch("{\"key\":\"a\",\"value\":1}\n{\"key\":\"a\",\"value\":2}\n").unwrap_err();
+        assert!(failure.to_string().contains("line 2: the key a is in the batch twice"));
+        assert_eq!(batch("").unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn one_binary_item_puts_the_whole_batch_in_base64() {
+        let plain = batch("{\"key\":\"a\",\"value\":{\"n\": 1}}\n").unwrap();
+        assert_eq!(
+            batch_call(&plain).line(),
+            "{\"cmd\":\"BULK_SET\",\"items\":[{\"key\":\"a\",\"value\":\"{\\\"n\\\":1}\"}]}\n"
+        );
+        let same = r#"{"key":"a","value":"b"}
+            {"key":"YQ==","value":"/w==","encoding":"base64"}"#;
+        assert!(batch(same).is_err(), "YQ== is the key a once more");
+        let binary = r#"{"key":"a","value":"b"}
+            {"key":"Yg==","value":"/w==","encoding":"base64"}"#;
+        assert_eq!(
+            batch_call(&batch(binary).unwrap()).line(),
+            concat!(
+                r#"{"cmd":"BULK_SET","encoding":"base64","items":[{"key":"YQ==","value":"Yg=="},"#,
+                r#"{"key":"Yg==","value":"/w=="}]}"#,
+                "\n"
+            )
+        );
+    }
+}
