@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod causality;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod hash;
@@ -11,5 +12,4 @@ pub mod shard;
 pub mod sim;
 pub mod store;
 pub mod time;
-pub mod turn;
 pub mod wire;

@@ -1,3 +1,7 @@
 //! The `peerage` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    peerage::cli::main()
+}

@@ -6,8 +6,6 @@
 
 use std::vec;
 
-use bytes::Bytes;
-
 use super::{json, resp};
 use crate::api::{Fault, Op, Page, Reply, Request, Scan};
 use crate::hash::{Key, Token};
@@ -261,7 +259,7 @@ pub fn reply_bytes(reply: &Reply) -> usize {
         Reply::Page(page) => page
             .items
             .iter()
-            .map(|(key, value)| key.bytes.len() + value.as_ref().map_or(0, Bytes::len))
+            .map(|(key, value)| key.bytes.len() + value.as_ref().map_or(0, |value| value.len()))
             .sum(),
         Reply::Conflicts(conflicts) => conflicts
             .items

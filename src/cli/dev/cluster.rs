@@ -1,0 +1,345 @@
+//! The nodes of a local cluster: started, killed, cut off and started again by their number.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::Dev;
+use crate::cli::client::{Client, Kind, ReadLevel};
+use crate::cli::connection::Call;
+use crate::cli::failure::Failure;
+use crate::cli::serve::{standing, start_failure};
+use crate::config::Config;
+use crate::server::{LinkControl, Node, NodeOptions};
+
+/// Bytes of a log segment here: small, as several nodes share the disk of a laptop.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// What is added to the port for clients to give the port for nodes.
+const CLUSTER_PORT_OFFSET: u16 = 1_000;
+/// Longest wait for the cluster to answer, in steps of [`STEP`].
+const STEPS_MAX: u32 = 300;
+/// Time after which a node that did not answer is asked again.
+const STEP: Duration = Duration::from_millis(100);
+/// A key that is read, and never written, to see whether a node answers.
+const PROBE_KEY: &str = "peerage:dev:probe";
+
+/// The nodes, and the network between them.
+pub(crate) struct Cluster {
+    slots: Vec<Slot>,
+    links: LinkControl,
+    /// The cut that holds, as it was asked for.
+    cut: Option<String>,
+    directory: Directory,
+}
+
+/// A place for a node: its settings, and the node while it runs.
+struct Slot {
+    config: Config,
+    node: Option<Node>,
+}
+
+/// Where the data lies, and whether it is removed at the end.
+struct Directory {
+    path: PathBuf,
+    is_scratch: bool,
+}
+
+impl Cluster {
+    /// A cluster as the arguments say, not yet started.
+    pub(crate) fn new(dev: &Dev) -> Result<Self, Failure> {
+        let ports = ports(dev.port, usize::from(dev.nodes))?;
+        let directory = Directory::new(dev.data_dir.as_deref())?;
+        let count = ports.len();
+        let slots = (0..count)
+            .map(|index| {
+                let (port, cluster_port) = ports[index];
+                let (_, seed) = ports[(index + 1) % count];
+                let name = name(index + 1);
+                let seeds = if count == 1 { Vec::new() } else { vec![format!("127.0.0.1:{seed}")] };
+                let config = Config {
+                    data_dir: directory.path.join(&name),
+                    node_id: Some(name),
+                    port,
+                    cluster_port: Some(cluster_port),
+                    seeds,
+                    shards: Some(dev.shards),
+                    segment_bytes: SEGMENT_BYTES,
+                    allow_fault_injection: true,
+                    ..Config::default()
+                };
+                Slot { config, node: None }
+            })
+            .collect();
+        Ok(Self { slots, links: LinkControl::default(), cut: None, directory })
+    }
+
+    /// Starts every node.
+    pub(crate) fn start(&mut self) -> Result<(), Failure> {
+        (1..=self.slots.len()).try_for_each(|number| self.restart(number))
+    }
+
+    /// Starts the node `number` (from 1), which does not run.
+    pub(crate) fn restart(&mut self, number: usize) -> Result<(), Failure> {
+        let links = self.links.clone();
+        let slot = self.slot(number)?;
+        if slot.node.as_ref().is_some_and(|node| node.failed().is_none()) {
+            return Err(Failure::Failed(format!("n{number} runs already; kill it first")));
+        }
+        // A node that failed by itself still holds its directory until it is let go.
+        slot.node = None;
+        let node = Node::start(slot.config.clone(), NodeOptions { links })
+            .map_err(|error| with_number(number, &start_failure(&error)))?;
+        slot.node = Some(node);
+        Ok(())
+    }
+
+    /// Ends the node `number` as the death of its process would.
+    pub(crate) fn kill(&mut self, number: usize) -> Result<(), Failure> {
+        match self.slot(number)?.node.take() {
+            Some(node) => {
+                node.kill();
+                Ok(())
+            }
+            None => Err(Failure::Failed(format!("n{number} does not run"))),
+        }
+    }
+
+    /// Cuts the links between these groups of nodes.
+    pub(crate) fn partition(&mut self, groups: &[Vec<usize>]) -> Result<(), Failure> {
+        for number in groups.iter().flatten() {
+            self.slot(*number)?;
+        }
+        let names: Vec<Vec<String>> =
+            groups.iter().map(|group| group.iter().map(|number| name(*number)).collect()).collect();
+        self.links.partition(&names);
+        let shown: Vec<String> = names.iter().map(|group| group.join(",")).collect();
+        self.cut = Some(shown.join(" | "));
+        Ok(())
+    }
+
+    /// Lets every node talk to every other again.
+    pub(crate) fn heal(&mut self) {
+        self.links.heal();
+        self.cut = None;
+    }
+
+    /// A client of the node `number`, or of all running nodes in turn.
+    pub(crate) fn client(&mut self, number: Option<usize>) -> Result<Client, Failure> {
+        let addrs: Vec<String> = match number {
+            Some(number) => match &self.slot(number)?.node {
+                Some(node) => vec![node.client_addr().to_string()],
+                None => {
+                    return Err(Failure::Failed(format!("n{number} does not run; restart it")));
+                }
+            },
+            None => self.running().map(|node| node.client_addr().to_string()).collect(),
+        };
+        if addrs.is_empty() {
+            return Err(Failure::Failed(String::from("no node runs; `restart 1` starts one")));
+        }
+        Ok(Client::new(addrs, None))
+    }
+
+    /// Waits until every running node answers a read, 30 s at most.
+    pub(crate) fn wait_until_ready(&self, runtime: &Runtime) -> Result<(), Failure> {
+        let mut waiting: Vec<&Node> = self.running().collect();
+        for _ in 0..STEPS_MAX {
+            if let Some(failure) = waiting.iter().find_map(|node| node.failed()) {
+                return Err(Failure::Failed(failure.text));
+            }
+            waiting.retain(|node| !answers(node));
+            let Some(node) = waiting.first() else { return Ok(()) };
+            let mut views = node.views();
+            // A new view is a reason to ask again at once; the time of a step is the longest wait.
+            let _ = runtime.block_on(async { tokio::time::timeout(STEP, views.changed()).await });
+        }
+        let reasons: Vec<String> = waiting
+            .iter()
+            .map(|node| format!("{}: {}", node.name(), standing(&node.view())))
+            .collect();
+        Err(Failure::Failed(format!("some nodes do not answer.\n  {}", reasons.join("\n  "))))
+    }
+
+    /// What is said when the cluster is up.
+    pub(crate) fn greeting(&self) -> String {
+        let mut text = format!("a cluster of {} answers:\n", self.slots.len());
+        for node in self.running() {
+            let (clients, nodes) = (node.client_addr(), node.cluster_addr());
+            writeln!(text, "  {}  clients {clients}  nodes {nodes}", node.name())
+                .expect("a string takes any text");
+        }
+        let port = self.slots[0].config.port;
+        let path = self.directory.path.display();
+        let removed = if self.directory.is_scratch { ", removed at the end" } else { "" };
+        writeln!(text, "data in {path}{removed}\ntry: redis-cli -p {port} set k v      or: help")
+            .expect("a string takes any text");
+        text
+    }
+
+    /// The nodes as they see themselves, one a line, and the cut that holds.
+    pub(crate) fn status(&self) -> String {
+        let mut text = String::new();
+        for slot in &self.slots {
+            let name = slot.config.node_id.as_deref().unwrap_or_default();
+            let state = slot.node.as_ref().map_or_else(|| String::from("killed"), node_status);
+            writeln!(text, "{name}  {}:{}  {state}", slot.config.host, slot.config.port)
+                .expect("a string takes any text");
+        }
+        if let Some(cut) = &self.cut {
+            writeln!(text, "links are cut between {cut}").expect("a string takes any text");
+        }
+        text
+    }
+
+    /// Stops every node in order; all of them at once, as each may wait for others.
+    pub(crate) fn shutdown(&mut self) {
+        std::thread::scope(|scope| {
+            for node in self.slots.iter_mut().filter_map(|slot| slot.node.take()) {
+                scope.spawn(|| node.shutdown());
+            }
+        });
+        self.directory.remove();
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Node> {
+        self.slots.iter().filter_map(|slot| slot.node.as_ref())
+    }
+
+    fn slot(&mut self, number: usize) -> Result<&mut Slot, Failure> {
+        let count = self.slots.len();
+        number.checked_sub(1).and_then(|index| self.slots.get_mut(index)).ok_or_else(|| {
+            Failure::Failed(format!("there is no node {number}; the nodes are 1 to {count}"))
+        })
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Whatever ended it, a scratch directory is removed after the nodes that use it.
+        self.slots.clear();
+        self.directory.remove();
+    }
+}
+
+impl Directory {
+    fn new(asked: Option<&Path>) -> Result<Self, Failure> {
+        let failed = |path: &Path, error: &io::Error| {
+            Failure::Failed(format!("cannot create {}: {error}", path.display()))
+        };
+        if let Some(path) = asked {
+            fs::create_dir_all(path).map_err(|error| failed(path, &error))?;
+            return Ok(Self { path: path.to_path_buf(), is_scratch: false });
+        }
+        let process = std::process::id();
+        let mut attempt = 0_u32;
+        loop {
+            let path = std::env::temp_dir().join(format!("peerage-dev-{process}-{attempt}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path, is_scratch: true }),
+                // Left behind by a process that had this number before.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(failed(&path, &error)),
+            }
+        }
+    }
+
+    fn remove(&mut self) {
+        if std::mem::take(&mut self.is_scratch)
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            eprintln!("peerage: {} was not removed: {error}", self.path.display());
+        }
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("n{number}")
+}
+
+fn with_number(number: usize, failure: &Failure) -> Failure {
+    let hint = "; --port takes other ports, --port 0 free ones";
+    let hint = if failure.to_string().contains("cannot listen") { hint } else { "" };
+    Failure::Failed(format!("n{number}: {failure}{hint}"))
+}
+
+fn answers(node: &Node) -> bool {
+    let mut client = Client::new(vec![node.client_addr().to_string()], None);
+    let call = ReadLevel::default().apply(Call::new("GET").text("key", PROBE_KEY));
+    client.call(call, Kind::Read).is_ok()
+}
+
+fn node_status(node: &Node) -> String {
+    if let Some(failure) = node.failed() {
+        return format!("failed: {}", failure.text);
+    }
+    let view = node.view();
+    let lost: Vec<&str> = view
+        .members
+        .values()
+        .filter(|member| !member.reachable)
+        .map(|member| member.name.as_str())
+        .collect();
+    let reaches = if lost.is_empty() {
+        String::from("reaches all")
+    } else {
+        format!("does not reach {}", lost.join(", "))
+    };
+    format!("{}; {reaches}", standing(&view))
+}
+
+/// Ports for clients and for nodes: from `first` on, or free ones where that is 0.
+fn ports(first: u16, count: usize) -> Result<Vec<(u16, u16)>, Failure> {
+    if first != 0 {
+        let pair = |index: usize| {
+            let port = u16::try_from(index).ok().and_then(|index| first.checked_add(index))?;
+            Some((port, port.checked_add(CLUSTER_PORT_OFFSET)?))
+        };
+        return (0..count).map(pair).collect::<Option<Vec<_>>>().ok_or_else(|| {
+            Failure::Usage(format!("ports from {first} on do not fit; take a smaller --port"))
+        });
+    }
+    // Held together until all are known, so that none is given twice.
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let free = || TcpListener::bind(any).and_then(|held| Ok((held.local_addr()?.port(), held)));
+    let held = (0..count * 2).map(|_| free()).collect::<Result<Vec<_>, _>>();
+    let held = held.map_err(|error| Failure::Failed(format!("no free port: {error}")))?;
+    Ok(held.chunks(2).map(|pair| (pair[0].0, pair[1].0)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_follow_the_first_or_are_free_and_different() {
+        assert_eq!(ports(7001, 2).unwrap(), [(7001, 8001), (7002, 8002)]);
+        assert_eq!(ports(64_534, 3).unwrap_err().code(), 2);
+        let mut free: Vec<u16> =
+            ports(0, 5).unwrap().into_iter().flat_map(|(a, b)| [a, b]).collect();
+        free.sort_unstable();
+        free.dedup();
+        assert_eq!(free.len(), 10);
+    }
+
+    #[test]
+    fn a_scratch_directory_is_new_and_goes_away_and_a_given_one_stays() {
+        let mut one = Directory::new(None).unwrap();
+        let two = Directory::new(None).unwrap();
+        assert_ne!(one.path, two.path);
+        let mut given = Directory::new(Some(&two.path)).unwrap();
+        given.remove();
+        assert!(two.path.is_dir());
+        one.remove();
+        assert!(!one.path.exists());
+        let mut two = two;
+        two.remove();
+        assert!(!two.path.exists());
+    }
+}
