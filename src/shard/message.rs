@@ -249,7 +249,12 @@ pub enum Nack {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HoldWork {
     /// New values, each superseding what is held of its key.
-    Put(Vec<(PartitionId, Key, Bytes)>),
+    Put {
+        /// The mark of the request; 0 = none.
+        rid: u64,
+        /// Partition, key and value.
+        items: Vec<(PartitionId, Key, Bytes)>,
+    },
     /// Objects of another node's batch.
     Merge(Vec<(PartitionId, ReplicaItem)>),
 }

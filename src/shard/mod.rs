@@ -8,6 +8,7 @@
 //! a batch holds a key, the input is parked as it came and runs again from the start.
 
 mod coordinator;
+mod held;
 mod latency;
 pub mod message;
 mod operations;
@@ -31,8 +32,9 @@ use crate::api::{Fault, Reply, Request};
 use crate::causality::{NodeId, PartitionClock};
 use crate::cluster::{Layout, View};
 use crate::hash::{PartitionId, Token};
-use crate::limits::{READ_TIMEOUT_MS, REPLICAS_MAX, SHARDS_MAX};
+use crate::limits::{READ_TIMEOUT_MS, REPLICAS_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
 use crate::time::{Hlc, HlcClock, Mono, Now};
+use held::Held;
 use latency::Latency;
 use message::{CallId, Nack, Route};
 use operations::Operations;
@@ -145,6 +147,9 @@ pub struct Shard {
     durable: Seq,
     operations: Operations,
     parked: Parked,
+    held: Held,
+    /// Tokens that a batch let go, whose inputs are to be run in this step.
+    freed: VecDeque<Token>,
     /// Messages of this shard to itself, to be handled in this step.
     inner: VecDeque<(Seq, Message)>,
     /// Those that rest on a put that is not durable yet, and an order among equals.
@@ -213,6 +218,8 @@ impl Shard {
             operations: Operations::new(shard, random.random()),
             random,
             parked: Parked::default(),
+            held: Held::default(),
+            freed: VecDeque::new(),
             inner: VecDeque::new(),
             resting: BTreeMap::new(),
             rested: 0,
@@ -300,13 +307,15 @@ impl Shard {
             | Message::ExplainReply { call, .. }
             | Message::Held { call, .. }
             | Message::Applied { call, .. } => self.on_answer(turn, from, call, message),
-            Message::ReplicateBatch { .. }
-            | Message::Page { .. }
-            | Message::Count { .. }
-            | Message::Explain { .. }
-            | Message::Hold { .. }
-            | Message::Apply { .. }
-            | Message::Release { .. } => {
+            Message::ReplicateBatch { call, left_ms, items, .. } => {
+                self.on_replicate_batch(turn, from, call, left_ms, items);
+            }
+            Message::Hold { call, batch, work, .. } => self.on_hold(turn, from, call, batch, work),
+            Message::Apply { call, batch, parts, .. } => {
+                self.on_apply(turn, from, call, batch, parts);
+            }
+            Message::Release { batch, .. } => self.on_release(from, batch),
+            Message::Page { .. } | Message::Count { .. } | Message::Explain { .. } => {
                 self.refuse_message(turn, from, &message, Nack::Overloaded);
             }
         }
@@ -348,16 +357,27 @@ impl Shard {
         }
     }
 
-    /// Handles what this shard sent to itself, as far as it is durable.
+    /// Handles what this shard sent to itself, as far as it is durable, and what waited for keys
+    /// that a batch let go.
     fn on_inner<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
-        while let Some((seq, message)) = self.inner.pop_front() {
-            if seq > self.durable {
-                self.rested += 1;
-                self.resting.insert((seq, self.rested), message);
+        loop {
+            if let Some(token) = self.freed.pop_front() {
+                self.run_again(turn, token);
+            } else if let Some((seq, message)) = self.inner.pop_front() {
+                self.on_own(turn, seq, message);
             } else {
-                let me = self.me().expect("a shard that sends to itself knows its name");
-                self.on_message(turn, me, message);
+                return;
             }
+        }
+    }
+
+    fn on_own<T: Table>(&mut self, turn: &mut Turn<'_, T>, seq: Seq, message: Message) {
+        if seq > self.durable {
+            self.rested += 1;
+            self.resting.insert((seq, self.rested), message);
+        } else {
+            let me = self.me().expect("a shard that sends to itself knows its name");
+            self.on_message(turn, me, message);
         }
     }
 
@@ -376,6 +396,7 @@ impl Shard {
                     message.set_left_ms(left_ms);
                     self.on_message(turn, from, message);
                 }
+                Waiting::Part { batch } => self.gather(turn, batch),
             }
             if self.parked.blocks(token) {
                 self.parked.put_back(token, inputs);
@@ -389,6 +410,8 @@ impl Shard {
         let left_ms = match &waiting {
             Waiting::Client { request, .. } => request.left_ms,
             Waiting::Peer { message, .. } => message.left_ms().unwrap_or(READ_TIMEOUT_MS),
+            // Its batch ends before this, and lets it go.
+            Waiting::Part { .. } => 2 * TIMEOUT_MS_MAX,
         };
         let deadline = turn.now.mono.plus_ms(u64::from(left_ms));
         if let Err(waiting) = self.parked.park(token, deadline, waiting) {
@@ -404,6 +427,7 @@ impl Shard {
                 self.answer(turn, Origin::Client(ticket), Seq(0), reply);
             }
             Waiting::Peer { from, message } => self.refuse_message(turn, from, &message, why),
+            Waiting::Part { batch } => self.refuse_part(turn, batch, why),
         }
     }
 
@@ -424,6 +448,12 @@ impl Shard {
         } else {
             turn.out.messages.push((rests_on, to, message));
         }
+    }
+
+    /// Sends to a shard of this node.
+    fn send_home<T: Table>(&mut self, turn: &mut Turn<'_, T>, rests_on: Seq, message: Message) {
+        let me = self.me().expect("a shard that has work to do knows its node");
+        self.send(turn, rests_on, me, message);
     }
 
     /// Answers whoever waits.

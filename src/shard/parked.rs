@@ -32,6 +32,11 @@ pub(super) enum Waiting {
         /// What it says.
         message: Message,
     },
+    /// This shard's part of a batch, which holds some of its keys already.
+    Part {
+        /// Which batch.
+        batch: u64,
+    },
 }
 
 /// Everything that waits.

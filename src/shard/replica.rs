@@ -16,7 +16,7 @@ use crate::limits::UNDURABLE_BYTES_MAX;
 
 /// Replicates are refused above this: twice the bound for clients, so that a node which takes no
 /// more writes of its own still keeps its promises to others.
-const REPLICATED_BYTES_MAX: usize = 2 * UNDURABLE_BYTES_MAX;
+pub(super) const REPLICATED_BYTES_MAX: usize = 2 * UNDURABLE_BYTES_MAX;
 
 /// What this replica says about a key, now.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! timer. Handed one of them, it returns itself to wait on, or nothing once it has answered its
 //! client: so each request is answered once.
 
+mod batch;
 mod put;
 mod read;
 
@@ -18,6 +19,7 @@ use crate::cluster::Phase;
 use crate::hash::{Key, PartitionId};
 use crate::limits::TIMEOUT_MS_MAX;
 use crate::time::Mono;
+use batch::Batching;
 use put::{Forwarding, Leading};
 use rand::RngExt;
 use read::Reading;
@@ -25,6 +27,8 @@ use read::Reading;
 /// An operation that waits for answers.
 #[derive(Debug)]
 pub(super) enum Machine {
+    /// A batch that this node leads, or merges.
+    Batching(Box<Batching>),
     /// A write that another member leads.
     Forwarding(Box<Forwarding>),
     /// A write that this replica leads.
@@ -55,7 +59,7 @@ impl Shard {
         let done = match &request.op {
             Op::Put { .. } | Op::Delete { .. } => self.begin_write(turn, ticket, request),
             Op::Get { .. } => self.begin_read(turn, ticket, request),
-            Op::Batch { .. } => Err(not_yet("BULK_SET")),
+            Op::Batch { .. } => self.begin_batch(turn, ticket, request),
             Op::Scan(_) => Err(not_yet("SCAN")),
             Op::Count { .. } => Err(not_yet("COUNT")),
             Op::Explain { .. } => Err(not_yet("EXPLAIN")),
@@ -81,6 +85,19 @@ impl Shard {
             (Machine::Forwarding(machine), Message::ForwardReply { reply, .. }) => {
                 machine.on_reply(self, turn, question, from, *reply).map(Machine::Forwarding)
             }
+            (Machine::Batching(machine), Message::Held { refusal, .. })
+                if Some(from) == self.me() =>
+            {
+                machine.on_held(self, turn, question, refusal).map(Machine::Batching)
+            }
+            (Machine::Batching(machine), Message::Applied { items, .. })
+                if Some(from) == self.me() =>
+            {
+                machine.on_applied(self, turn, items).map(Machine::Batching)
+            }
+            (Machine::Batching(machine), Message::ReplicateAck { refusal, .. }) => {
+                machine.on_ack(self, turn, question, from, refusal).map(Machine::Batching)
+            }
             (Machine::Leading(machine), Message::ReplicateAck { refusal, .. }) => {
                 machine.on_ack(self, turn, question, from, refusal).map(Machine::Leading)
             }
@@ -104,6 +121,7 @@ impl Shard {
         machine: Machine,
     ) {
         let machine = match machine {
+            Machine::Batching(machine) => machine.on_timer(self, turn).map(Machine::Batching),
             Machine::Forwarding(machine) => machine.on_timer(self, turn).map(Machine::Forwarding),
             Machine::Leading(machine) => machine.on_timer(self, turn).map(Machine::Leading),
             Machine::Reading(machine) => machine.on_timer(self, turn).map(Machine::Reading),
@@ -115,6 +133,7 @@ impl Shard {
     pub(super) fn on_reach<T: Table>(&mut self, turn: &mut Turn<'_, T>, id: OperationId) {
         let Some(machine) = self.operations.take(id) else { return };
         let machine = match machine {
+            Machine::Batching(machine) => machine.on_reach(self, turn).map(Machine::Batching),
             Machine::Forwarding(machine) => machine.on_reach(self, turn).map(Machine::Forwarding),
             Machine::Leading(machine) => machine.on_reach(self, turn).map(Machine::Leading),
             Machine::Reading(machine) => machine.on_reach(self, turn).map(Machine::Reading),
@@ -125,6 +144,7 @@ impl Shard {
     fn wait(&mut self, id: OperationId, machine: Option<Machine>) {
         if let Some(machine) = machine {
             let wake = match &machine {
+                Machine::Batching(machine) => machine.wake(),
                 Machine::Forwarding(machine) => machine.wake(),
                 Machine::Leading(machine) => machine.wake(),
                 Machine::Reading(machine) => machine.wake(),

@@ -32,7 +32,7 @@ pub(in super::super) struct Leading {
 
 /// What is known of a member that was sent a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ack {
+pub(super) enum Ack {
     Waiting,
     Durable,
     Refused(Nack),
@@ -134,7 +134,9 @@ impl Shard {
                 Ok(_) => Err(self.fault_of(Nack::NotOwner)),
                 Err(fault) => Err(fault),
             },
-            Op::Batch { .. } => Err(super::not_yet("BULK_SET")),
+            Op::Batch { .. } => {
+                self.on_forwarded_batch(turn, origin, (*request).clone()).map(|()| Led::Done)
+            }
             Op::Get { .. }
             | Op::Scan(_)
             | Op::Count { .. }
@@ -257,7 +259,7 @@ impl Shard {
     }
 
     /// Lets another member lead.
-    fn forward<T: Table>(
+    pub(super) fn forward<T: Table>(
         &mut self,
         turn: &mut Turn<'_, T>,
         origin: Origin,
@@ -382,7 +384,9 @@ impl Forwarding {
     ) -> Option<Box<Self>> {
         let asked = self.asked.get_mut(question).filter(|asked| asked.node == from);
         let Some(asked) = asked.filter(|asked| asked.refusal.is_none()) else { return Some(self) };
-        shard.latency.note_write(from, asked.sent, turn.now.mono);
+        if !matches!(self.request.op, Op::Batch { .. }) {
+            shard.latency.note_write(from, asked.sent, turn.now.mono);
+        }
         match reply {
             Reply::Fault(fault) if fault.outcome() == Outcome::Refused => {
                 let goes_on = may_succeed_elsewhere(&fault);
@@ -449,11 +453,21 @@ impl Forwarding {
             let message = Message::Forward { call, partition: self.place.partition, request };
             shard.send(turn, Seq(0), node, message);
             self.asked.push(Asked { node, sent: now, refusal: None });
-            self.next_ask = shard.latency.write_patience(node, now);
+            // A batch is long, so a slow answer says nothing; it goes to the next one only when
+            // its leader cannot be reached.
+            self.next_ask = if self.is_batch() {
+                self.deadline
+            } else {
+                shard.latency.write_patience(node, now)
+            };
             return Some(self);
         }
         self.next_ask = self.deadline;
         if self.is_waiting() { Some(self) } else { self.give_up(shard, turn) }
+    }
+
+    fn is_batch(&self) -> bool {
+        matches!(self.request.op, Op::Batch { .. })
     }
 
     fn is_waiting(&self) -> bool {
@@ -525,7 +539,7 @@ fn decode(id: PartitionId, token: &[u8]) -> Result<crate::causality::VersionVect
 }
 
 /// What an entry keeps of the id of its request: its first 8 bytes, never 0 but for no id.
-fn mark(id: RequestId) -> u64 {
+pub(super) fn mark(id: RequestId) -> u64 {
     if id.0 == 0 {
         return 0;
     }
@@ -533,7 +547,7 @@ fn mark(id: RequestId) -> u64 {
 }
 
 /// Whether another member may do what one has refused.
-fn may_succeed_elsewhere(fault: &Fault) -> bool {
+pub(super) fn may_succeed_elsewhere(fault: &Fault) -> bool {
     match fault {
         Fault::Unavailable { .. }
         | Fault::NoCluster { .. }
