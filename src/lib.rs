@@ -12,4 +12,5 @@ pub mod shard;
 pub mod sim;
 pub mod store;
 pub mod time;
+pub mod turn;
 pub mod wire;

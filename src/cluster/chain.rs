@@ -53,6 +53,11 @@ impl Chain {
         }
     }
 
+    /// Drops every link: what comes next does not follow from what is known.
+    pub(super) fn forget(&mut self) {
+        self.links.clear();
+    }
+
     /// The links from `epoch` on, as far as they are kept.
     pub(super) fn since(&self, epoch: u64) -> Vec<Arc<Layout>> {
         self.links

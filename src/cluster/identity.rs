@@ -2,8 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use super::Role;
 use super::layout::CAPACITY_DEFAULT;
-use super::{Hello, Role};
 use crate::causality::NodeId;
 
 /// Milliseconds of Unix time at which epochs begin to count: 2020-01-01T00:00:00Z.
@@ -38,19 +38,6 @@ impl Settings {
         node_id(&self.public_key)
     }
 
-    pub(super) fn role(&self) -> Role {
-        Role {
-            name: self.name.clone(),
-            public_key: self.public_key,
-            zone: self.zone.clone(),
-            capacity: CAPACITY_DEFAULT,
-            cluster_addr: self.cluster_addr.clone(),
-            client_addr: self.client_addr.clone(),
-        }
-    }
-}
-
-impl Hello {
     pub(super) fn role(&self) -> Role {
         Role {
             name: self.name.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::layout::LayoutHash;
-use super::{ClusterId, Layout, Role};
+use super::{ClusterId, Layout};
 use crate::causality::NodeId;
 
 /// The first frame on every link, in both directions: who speaks, and what it belongs to.
@@ -83,6 +83,9 @@ pub struct Ballot {
     pub round: u64,
     /// Who attempts it.
     pub node: NodeId,
+    /// In which of its lives: a proposer forgets its attempts when it stops, and must not give one
+    /// ballot to two values.
+    pub generation: u32,
 }
 
 /// What one node says of itself, spread by gossip. The newest (generation, version) wins.
@@ -124,15 +127,13 @@ pub struct Seed {
     pub node: Option<NodeId>,
 }
 
-/// A node that an unborn node has met.
+/// An unborn node to which another one has a link now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbor {
     /// Which one.
     pub node: NodeId,
     /// Where it is reached, HOST:PORT.
     pub cluster_addr: String,
-    /// Whether the speaker has a link to it now.
-    pub linked: bool,
 }
 
 /// What an unborn node tells everybody it meets.
@@ -140,7 +141,7 @@ pub struct Neighbor {
 pub struct BirthSeeds {
     /// Its seeds.
     pub seeds: Vec<Seed>,
-    /// Whom it has met that is unborn too.
+    /// Whom it has a link to that is unborn too.
     pub neighbors: Vec<Neighbor>,
     /// The birth that it has accepted and that may have happened: attempt and members.
     pub claim: Option<(Ballot, BTreeSet<NodeId>)>,
@@ -189,6 +190,9 @@ pub enum Message {
     },
     /// Decided layouts, in order.
     LayoutPush {
+        /// The epoch that was asked for, if this is an answer: what lies between it and the first
+        /// layout here is no longer kept.
+        asked_from: Option<u64>,
         /// A run of the chain.
         chain: Vec<Arc<Layout>>,
     },
@@ -240,11 +244,8 @@ pub enum Message {
         /// The cluster of the speaker.
         cluster: ClusterId,
     },
-    /// Take me in.
-    JoinRequest {
-        /// As whom.
-        role: Role,
-    },
+    /// Take me in, as the hello says.
+    JoinRequest,
     /// Not yet.
     JoinPending {
         /// What it waits for.

@@ -3,20 +3,29 @@
 //! One [`View`] at a time is published to the shards; they never ask back. Like a shard it is one
 //! struct with a `step` that never waits, never fails and reads neither clock nor chance.
 
+mod birth;
 mod chain;
+mod decide;
+mod detector;
+mod gossip;
+mod handshake;
 mod identity;
+mod join;
 mod journal;
 mod layout;
 pub mod message;
+mod paxos;
 mod placement;
+mod spread;
+mod unborn;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
 pub use identity::{Settings, node_id};
 pub use layout::{CAPACITY_DEFAULT, ClusterId, Layout, LayoutHash, Role};
@@ -24,18 +33,24 @@ pub use message::{Hello, Message, Refusal};
 pub use placement::next as place;
 pub use view::{Member, Phase, View};
 
-use crate::causality::{Actor, NodeId};
+use crate::causality::NodeId;
 use crate::shard::Seq;
 use crate::time::{Mono, Now};
 use chain::Chain;
-use journal::{Journal, Recovered};
+use decide::Attempts;
+use detector::Links;
+use gossip::Facts;
+use join::Newcomers;
+use journal::{AcceptorRecord, Journal, Recovered};
+use unborn::Unborn;
 
 /// What happens to the control plane.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// The deadline that it asked for is due.
     Tick,
-    /// A node is connected and has said who it is. Several links to one node count as one.
+    /// A handshake succeeded: a node is connected and has said who it is. Passed for every link,
+    /// also for a second one to the same node: its address may be a seed.
     LinkUp {
         /// What it said.
         hello: Hello,
@@ -135,32 +150,74 @@ pub struct Cluster {
     now: Now,
     rng: Xoshiro256PlusPlus,
     journal: Journal,
+    links: Links,
     chain: Chain,
+    acceptor: AcceptorRecord,
+    attempts: Attempts,
+    unborn: Unborn,
+    newcomers: Newcomers,
+    facts: Facts,
+    /// Version of the own fact.
+    version: u32,
+    next_gossip: Mono,
+    /// What this node says to itself, and the record that it rests on.
+    mail: VecDeque<(Seq, Message)>,
+    cloned_since: Option<Mono>,
     refused: Option<Refusal>,
+    stopping: bool,
+    /// Whether something changed that the view or the addresses to dial show.
+    changed: bool,
     published: Option<Arc<View>>,
+    dialed: BTreeSet<String>,
 }
 
 impl Cluster {
     /// A control plane from what the log returned: the newest control record of each slot.
     ///
-    /// Refused when a record is damaged or of a newer version, or names another node than the
-    /// settings: the process must not start.
+    /// Refused when a record is damaged or of a newer version: the process must not start.
     pub fn new(
         settings: Settings,
         recovered: &BTreeMap<u8, Bytes>,
         now: Now,
     ) -> Result<Self, Refusal> {
         let recovered = Recovered::read(recovered)?;
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
+        let chain = Chain::recovered(recovered.chain);
+        let instance = chain.epoch() + 1;
+        let acceptor = recovered.acceptor.filter(|acceptor| acceptor.instance >= instance);
+        if acceptor.as_ref().is_some_and(|acceptor| acceptor.instance > instance) {
+            // It voted on what follows a layout that is not there: its memory has a hole, and
+            // a second vote in a decided epoch could undo the decision.
+            return Err(Refusal::new(
+                message::CODE_MEMORY_LOST,
+                "the log has lost the newest layout; restore the data directory from a copy, or \
+                 clear it with the identity file and join as a new node",
+            ));
+        }
         Ok(Self {
             me: settings.node(),
             generation: identity::next_epoch(recovered.epoch, now.unix_ms),
             generation_seq: None,
             now,
-            rng: Xoshiro256PlusPlus::seed_from_u64(settings.seed),
             journal: Journal::default(),
-            chain: Chain::recovered(recovered.chain),
+            // A random start, so that an answer to a past life matches no question.
+            links: Links::new(now.mono, rng.random::<u64>() >> 1),
+            rng,
+            acceptor: acceptor.unwrap_or_else(|| AcceptorRecord::of(instance)),
+            chain,
+            attempts: Attempts::default(),
+            unborn: Unborn::remembering(recovered.asked),
+            newcomers: Newcomers::default(),
+            facts: Facts::default(),
+            version: 0,
+            next_gossip: now.mono,
+            mail: VecDeque::new(),
+            cloned_since: None,
             refused: None,
+            stopping: false,
+            changed: true,
             published: None,
+            dialed: BTreeSet::new(),
             settings,
         })
     }
@@ -171,111 +228,171 @@ impl Cluster {
         if self.generation_seq.is_none() {
             self.start(out);
         }
-        if let Input::Durable { upto } = input {
-            self.journal.on_durable(upto);
+        self.changed |= self.links.on_time(now.mono, |to, ping| Self::tell_at_once(to, ping, out));
+        self.on_input(input, out);
+        self.attempts_on_time();
+        self.unborn_on_time(out);
+        self.newcomers_on_time(out);
+        self.gossip_on_time(out);
+        self.read_mail(out);
+        if self.changed {
+            self.changed = false;
+            self.publish(out);
+            self.dial(out);
         }
-        self.publish(out);
     }
 
     /// When the next `Tick` is due; `None` = only an input changes anything.
     pub fn deadline(&self) -> Option<Mono> {
-        self.generation_seq.is_none().then_some(self.now.mono)
-    }
-
-    /// What this node says first on every link, now.
-    pub fn hello(&self) -> Hello {
-        let link = self.chain.durable(&self.journal);
-        Hello {
-            node: self.me,
-            public_key: self.settings.public_key,
-            name: self.settings.name.clone(),
-            zone: self.settings.zone.clone(),
-            generation: self.generation,
-            cluster_addr: self.settings.cluster_addr.clone(),
-            client_addr: self.settings.client_addr.clone(),
-            cluster: link.map(|link| link.layout.cluster),
-            layout_epoch: link.map_or(0, |link| link.layout.epoch),
-            layout_hash: link.map_or(LayoutHash::default(), |link| link.hash),
-            partitions: self.settings.partitions,
-            replicas: self.settings.replicas,
+        if self.generation_seq.is_none() {
+            return Some(self.now.mono);
         }
-    }
-
-    /// Whether this node talks to the one that said `hello`. On refusal both sides close the link,
-    /// this one after sending the refusal.
-    pub fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
-        if node_id(&hello.public_key) != hello.node {
-            let text = "the hello names a node id that is not the digest of its public key";
-            return Err(Refusal::new(message::CODE_BAD_HELLO, text));
-        }
-        if hello.node == self.me {
-            return Err(self.meets_itself(hello));
-        }
-        let mine = self.chain.durable(&self.journal).map(|link| link.layout.cluster);
-        match (mine, hello.cluster) {
-            (Some(mine), Some(theirs)) if mine != theirs => Err(Refusal::new(
-                message::CODE_OTHER_CLUSTER,
-                format!(
-                    "{} belongs to cluster {mine}, {} to cluster {theirs}; name only the nodes of \
-                     one cluster as seeds",
-                    self.settings.name, hello.name
-                ),
-            )),
-            (Some(_) | None, _) => Ok(()),
-        }
-    }
-
-    fn meets_itself(&self, hello: &Hello) -> Refusal {
-        if hello.generation == self.generation && hello.cluster_addr == self.settings.cluster_addr {
-            let text = format!("{} is this node itself", hello.cluster_addr);
-            return Refusal::new(message::CODE_SEED_IS_SELF, text);
-        }
-        Refusal::new(
-            message::CODE_IDENTITY_CLONED,
-            format!(
-                "{} at {} and {} at {} run with one identity; stop one of them and give it an \
-                 empty data directory",
-                self.settings.name, self.settings.cluster_addr, hello.name, hello.cluster_addr
-            ),
-        )
+        let unborn = self.chain.newest().is_none() && self.refused.is_none();
+        let linked = self.links.iter().next().is_some();
+        [
+            self.links.deadline(),
+            self.attempts.deadline(),
+            self.newcomers.deadline(self.attempts.next()),
+            unborn.then(|| self.unborn.deadline()),
+            (linked && self.chain.newest().is_some()).then_some(self.next_gossip),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|due| due.max(self.now.mono))
     }
 
     fn start(&mut self, out: &mut Output) {
         self.generation_seq = Some(self.journal.remember_epoch(self.generation, out));
-        if self.chain.newest().is_none() && self.settings.seeds.is_empty() {
-            let mut cluster = ClusterId::default();
-            rand::Rng::fill_bytes(&mut self.rng, &mut cluster.0);
+        let bound = self.acceptor.accepted.is_some() || self.unborn.asked.is_some();
+        if self.chain.newest().is_none() && self.settings.seeds.is_empty() && !bound {
+            let cluster = ClusterId(self.rng.random());
             let roles = BTreeMap::from([(self.me, self.settings.role())]);
             let Settings { partitions, replicas, .. } = self.settings;
-            let layout = Arc::new(Layout::born(cluster, partitions, replicas, roles));
-            let seq = self.journal.remember_layout(&layout, out);
-            self.chain.append(layout, seq);
+            self.adopt(&Arc::new(Layout::born(cluster, partitions, replicas, roles)), out);
         }
     }
 
-    fn publish(&mut self, out: &mut Output) {
-        let durable = |seq| self.journal.is_durable(seq);
-        let link = self.chain.durable(&self.journal);
-        let phase = match (&self.refused, link) {
-            (Some(refusal), _) => Phase::Refused(refusal.to_string()),
-            (None, Some(_)) => Phase::Member,
-            (None, None) => Phase::Unborn(format!("waits for {}", self.settings.seeds.join(", "))),
-        };
-        let view = View {
-            me: self.me,
-            name: self.settings.name.clone(),
-            actor: self
-                .generation_seq
-                .filter(|&seq| durable(seq))
-                .map(|_| Actor::new(self.me.tag(), self.generation)),
-            phase,
-            layout: link.map(|link| Arc::clone(&link.layout)),
-            members: BTreeMap::new(),
-        };
-        if self.published.as_deref() != Some(&view) {
-            let view = Arc::new(view);
-            self.published = Some(Arc::clone(&view));
-            out.view = Some(view);
+    fn on_input(&mut self, input: Input, out: &mut Output) {
+        match input {
+            Input::Tick | Input::DialFailed { .. } => {}
+            Input::LinkUp { hello, dialed } => self.on_link_up(hello, dialed, out),
+            Input::NotAdmitted { hello, dialed } => self.on_not_admitted(&hello, dialed, out),
+            Input::Refused { refusal, .. } => self.on_refused(refusal, out),
+            Input::LinkDown { node } => {
+                self.changed |= self.links.on_down(node);
+                self.unborn.on_down(node);
+            }
+            Input::Peer { from, message } => {
+                // Without a link there is nobody to answer, and the word is of a past life.
+                if self.links.peer(from).is_some() {
+                    self.on_message(from, message, out);
+                }
+            }
+            Input::Durable { upto } => {
+                self.journal.on_durable(upto);
+                self.changed = true;
+            }
+            Input::Stop => self.on_stop(out),
+        }
+    }
+
+    fn on_link_up(&mut self, hello: Hello, dialed: Option<String>, out: &mut Output) {
+        let node = hello.node;
+        if let Some(addr) = dialed {
+            self.unborn.on_answer(addr, node);
+        }
+        if self.chain.newest().is_some_and(|link| link.layout.roles.contains_key(&node)) {
+            self.facts.learn(hello.fact());
+        }
+        let unborn = hello.cluster.is_none();
+        self.links.on_up(hello);
+        self.changed = true;
+        // One that is in the layout and does not know it was away when the birth was decided.
+        if unborn {
+            self.tell_standing(node, out);
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message, out: &mut Output) {
+        match message {
+            Message::Ping { seq } => Self::tell_at_once(from, Message::Ack { seq }, out),
+            Message::Ack { seq } => self.changed |= self.links.on_ack(from, seq, self.now.mono),
+            Message::Leaving => {
+                if let Some(peer) = self.links.peer_mut(from) {
+                    peer.leaving = true;
+                    self.changed = true;
+                }
+            }
+            Message::GossipSyn { epoch, hash, digest } => {
+                self.on_gossip_syn(from, epoch, hash, &digest, out);
+            }
+            Message::GossipSynAck { delta, digest } => {
+                self.learn(delta);
+                self.answer_digest(from, &digest, out);
+            }
+            Message::GossipAck { delta } => self.learn(delta),
+            Message::LayoutPull { from_epoch } => self.on_pull(from, from_epoch, out),
+            Message::LayoutPush { asked_from, chain } => {
+                self.on_chain(from, asked_from, chain, out);
+            }
+            Message::PaxPrepare { instance, ballot, fresh_birth } => {
+                self.on_prepare(from, instance, ballot, fresh_birth.as_ref(), out);
+            }
+            Message::PaxPromise { instance, ballot, accepted } => {
+                self.on_promise(from, instance, ballot, accepted, out);
+            }
+            Message::PaxAccept { ballot, layout } => self.on_accept(from, ballot, layout, out),
+            Message::PaxAccepted { instance, ballot } => {
+                self.on_accepted(from, instance, ballot, out);
+            }
+            Message::PaxReject { instance, ballot, promised } => {
+                self.on_reject(instance, ballot, promised);
+            }
+            Message::BirthSeeds(told) => self.on_birth_seeds(from, told, out),
+            Message::Belongs { cluster } => self.on_belongs(from, cluster),
+            Message::JoinRequest => self.on_join_request(from, out),
+            Message::JoinPending { text } => self.on_join_pending(&text),
+            Message::JoinRefused { refusal } => {
+                if self.chain.newest().is_none() {
+                    self.refuse(refusal);
+                }
+            }
+        }
+    }
+
+    fn on_birth_seeds(&mut self, from: NodeId, told: message::BirthSeeds, out: &mut Output) {
+        if self.chain.newest().is_some() {
+            self.tell_standing(from, out);
+            return;
+        }
+        self.unborn.on_told(from, told);
+        self.changed = true;
+    }
+
+    fn on_belongs(&mut self, from: NodeId, cluster: ClusterId) {
+        if let Some(peer) = self.links.peer_mut(from) {
+            peer.cluster = Some(cluster);
+            self.changed = true;
+        }
+    }
+
+    fn on_stop(&mut self, out: &mut Output) {
+        self.stopping = true;
+        self.changed = true;
+        for (node, _) in self.links.iter() {
+            Self::tell_at_once(node, Message::Leaving, out);
+        }
+    }
+
+    /// Hears what it said to itself, as far as what that rests on is durable.
+    fn read_mail(&mut self, out: &mut Output) {
+        while let Some((seq, message)) = self.mail.pop_front() {
+            if !self.journal.is_durable(seq) {
+                self.mail.push_front((seq, message));
+                return;
+            }
+            self.on_message(self.me, message, out);
         }
     }
 }

@@ -18,7 +18,7 @@ use super::Role;
 use crate::causality::NodeId;
 
 /// For each partition its row, in order of preference.
-pub type Table = Vec<Vec<NodeId>>;
+type Table = Vec<Vec<NodeId>>;
 
 /// The table that follows `previous` (empty at birth) for these roles.
 ///
@@ -31,7 +31,7 @@ pub fn next(
     roles: &BTreeMap<NodeId, Role>,
     partitions: u16,
     replicas: u8,
-) -> Table {
+) -> Vec<Vec<NodeId>> {
     assert!(previous.is_empty() || previous.len() == usize::from(partitions));
     let owners: Vec<Owner> = roles
         .iter()

@@ -55,4 +55,21 @@ impl View {
     pub fn reaches(&self, node: NodeId) -> bool {
         node == self.me || self.members.get(&node).is_some_and(|member| member.reachable)
     }
+
+    /// Where this node stands, in one line for people. O(partitions).
+    pub fn standing(&self) -> String {
+        let layout = match (&self.phase, &self.layout) {
+            (Phase::Unborn(text) | Phase::Refused(text), _) => return text.clone(),
+            (Phase::Member, None) => return String::from("member of a cluster"),
+            (Phase::Member, Some(layout)) => layout,
+        };
+        let owned = layout.owned_by(self.me);
+        if owned == 0 {
+            return String::from(
+                "member without partitions: coordinates every key; owns data after the next \
+                 planned change",
+            );
+        }
+        format!("member: owns {owned} of {} partitions", layout.partitions)
+    }
 }

@@ -4,13 +4,25 @@
 //! its data directory; several of them can live in one process. The shell carries bytes and values
 //! and holds no protocol decisions.
 
+mod client;
 mod clock;
+mod control;
 mod directory;
+mod files;
+mod greeting;
 mod identity;
 mod link_control;
+mod links;
+mod log_thread;
+mod mailbox;
+mod metrics;
 mod node;
+mod readers;
+mod shard_thread;
+mod shared;
 
 pub use directory::DirectoryError;
 pub use identity::IdentityError;
 pub use link_control::LinkControl;
+pub use metrics::{Counter, Metrics};
 pub use node::{Failure, Node, NodeOptions, StartError};

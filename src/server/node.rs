@@ -1,20 +1,42 @@
 //! One node: how it starts, what can be asked of it from outside, and how it ends.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
+use rand::TryRng;
+use rand::rngs::SysRng;
 use thiserror::Error;
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::control::{self, Sockets};
 use super::directory::{Directory, DirectoryError};
+use super::files::Files;
 use super::link_control::LinkControl;
+use super::links::Peers;
+use super::log_thread::{self, LogQueue, OpenLog};
+use super::mailbox::Mailbox;
+use super::metrics::Metrics;
+use super::readers::{self, READERS, Readers};
+use super::shard_thread;
+use super::shared::{Guests, Shared, Stage};
 use crate::causality::NodeId;
-use crate::cluster::{Phase, View};
+use crate::cluster::{Cluster, Phase, Settings, View};
 use crate::config::Config;
 use crate::limits;
+use crate::shard::{self, Shard, ShardConfig, ShardId};
+use crate::store::{LogConfig, LogError, LogStatus, Recovered, RecoveredShard};
+use crate::turn::Worker;
+use crate::wire::Facts;
 
 /// What a node shares with others of its process.
 #[derive(Clone, Debug, Default)]
@@ -26,12 +48,11 @@ pub struct NodeOptions {
 /// A running node. Dropping it is [`Node::kill`].
 #[derive(Debug)]
 pub struct Node {
-    name: String,
-    id: NodeId,
-    client_addr: SocketAddr,
-    cluster_addr: SocketAddr,
-    view: watch::Receiver<Arc<View>>,
-    failure: watch::Receiver<Option<Failure>>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Says once that the others were told of the end.
+    told: Option<Receiver<()>>,
+    /// Held until every thread has ended.
     _directory: Directory,
 }
 
@@ -75,6 +96,28 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// The log cannot be used.
+    #[error("{path}: {source}")]
+    Log {
+        /// Where it lies.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: LogError,
+    },
+    /// What the node promised others is lost or damaged.
+    #[error("{text}")]
+    Refused {
+        /// Why, and what to do.
+        text: String,
+    },
+    /// The operating system gives no thread, or no randomness.
+    #[error("the operating system gives no {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
 }
 
 impl StartError {
@@ -82,7 +125,11 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotLoopback { .. } | Self::BadConfig { .. } => 2,
-            Self::Listen { .. } | Self::Directory(_) => 1,
+            Self::Listen { .. }
+            | Self::Directory(_)
+            | Self::Log { .. }
+            | Self::Refused { .. }
+            | Self::System { .. } => 1,
         }
     }
 }
@@ -91,85 +138,204 @@ impl Node {
     /// Starts every thread of a node and returns once it listens. Blocks while the log is read.
     pub fn start(config: Config, options: NodeOptions) -> Result<Self, StartError> {
         check(&config)?;
-        let _clock = Clock::start();
-        let clients = bind("clients", config.host, config.port)?;
-        let cluster_port = match (config.cluster_port, config.port) {
-            (Some(port), _) => port,
-            (None, 0) => 0,
-            (None, port) => port + CLUSTER_PORT_OFFSET,
-        };
-        let peers = bind("other nodes", config.host, cluster_port)?;
-        let name = config.node_id.clone().unwrap_or_else(|| clients.1.to_string());
+        let clock = Clock::start();
+        let addresses = Addresses::bind(&config)?;
+        let name = config.node_id.clone().unwrap_or_else(|| addresses.clients.to_string());
         let directory = Directory::open(&config.data_dir, &name)?;
-        let view = View {
-            me: directory.identity.node,
-            name: name.clone(),
-            actor: None,
-            phase: Phase::Unborn(String::from("it is starting")),
-            layout: None,
-            members: std::collections::BTreeMap::new(),
-        };
-        let _ = options;
-        Ok(Self {
-            id: directory.identity.node,
-            name,
-            client_addr: clients.1,
-            cluster_addr: peers.1,
-            view: watch::channel(Arc::new(view)).1,
-            failure: watch::channel(None).1,
+        let shards = config.shards.unwrap_or_else(shards_default);
+        let mut log = open_log(&config, &directory, shards, clock)?;
+        let recovered = log.take_recovered();
+        let cluster = control_plane(&config, &name, &directory, &addresses, &recovered, clock)?;
+        let shared = share(config, options, name, &directory, &addresses, shards, clock);
+        let mut node = Self {
+            shared: Arc::new(shared),
+            threads: Vec::new(),
+            told: None,
             _directory: directory,
-        })
+        };
+        node.start_log(log)?;
+        node.start_shards(recovered)?;
+        node.start_control(cluster, addresses.sockets)?;
+        Ok(node)
     }
 
     /// Where clients reach it (newline-JSON and RESP).
     pub fn client_addr(&self) -> SocketAddr {
-        self.client_addr
+        self.shared.client_addr
     }
 
     /// Where other nodes reach it.
     pub fn cluster_addr(&self) -> SocketAddr {
-        self.cluster_addr
+        self.shared.cluster_addr
     }
 
     /// Its name, unique in the cluster.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.shared.name
     }
 
     /// Its id, the same for ever.
     pub fn id(&self) -> NodeId {
-        self.id
+        self.shared.identity.node
     }
 
     /// The world as it sees it now.
     pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.borrow())
+        Arc::clone(&self.shared.view.borrow())
     }
 
     /// The same as it changes, for callers that wait for something.
     pub fn views(&self) -> watch::Receiver<Arc<View>> {
-        self.view.clone()
+        self.shared.view.subscribe()
     }
 
     /// Why it ended by itself; `None` while it runs.
     pub fn failed(&self) -> Option<Failure> {
-        self.failure.borrow().clone()
+        self.shared.failure.borrow().clone()
     }
 
     /// The same as it changes, for callers that wait for it.
     pub fn failures(&self) -> watch::Receiver<Option<Failure>> {
-        self.failure.clone()
+        self.shared.failure.subscribe()
+    }
+
+    /// What it has done since its start.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// What its log has done and holds.
+    pub fn log_status(&self) -> LogStatus {
+        *self.shared.log_status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops in order: no new connections, what is in flight is finished (10 s at most), the other
     /// nodes are told, the log is synced. Blocks until every thread has ended.
-    pub fn shutdown(self) {}
+    pub fn shutdown(mut self) {
+        self.shared.advance(Stage::Draining);
+        if !self.shared.has_ended() {
+            self.shared.guests.wait_until_none(DRAIN_PATIENCE);
+            if let Some(told) = self.told.take() {
+                // Without an answer the others find out by themselves.
+                let _ = told.recv_timeout(TELL_PATIENCE);
+            }
+            // Fails only when the node ended by itself meanwhile, which has been reported.
+            let _ = self.shared.log.finish().recv_timeout(SYNC_PATIENCE);
+        }
+        drop(self);
+    }
 
     /// Stops at once, as the death of the process would: nothing is finished, told or flushed.
     /// Blocks until every thread has ended.
-    pub fn kill(self) {}
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    fn start_log(&mut self, log: OpenLog) -> Result<(), StartError> {
+        for index in 0..READERS {
+            let files = log.files();
+            self.spawn(&format!("reader-{index}"), move |shared| readers::run(shared, &files))?;
+        }
+        let (elsewhere, work) = mpsc::channel();
+        let files = log.files();
+        self.spawn("log-files", move |shared| log_thread::run_elsewhere(shared, &files, &work))?;
+        self.spawn("log", move |shared| log_thread::run(shared, log, elsewhere))
+    }
+
+    fn start_shards(&mut self, found: Recovered) -> Result<(), StartError> {
+        let shards = self.shared.shard_count();
+        let rebuilding = found.damage.unnamed || !found.damage.partitions.is_empty();
+        for (index, RecoveredShard { store, clocks }) in (0..).zip(found.shards) {
+            let recovered = shard::Recovered { clocks, rebuilding, hlc: found.hlc };
+            let shard = ShardId(index);
+            let config = ShardConfig { shard, shards, seed: random()?, recovered };
+            let worker = Worker::new(Shard::new(config), store);
+            self.spawn(&format!("shard-{index}"), move |shared| {
+                if let Err(error) = shard_thread::run(shared, shard, worker) {
+                    shared.fail(Failure::no_runtime(&error));
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn start_control(&mut self, cluster: Cluster, sockets: Sockets) -> Result<(), StartError> {
+        let (started, starting) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let plane = control::Plane { cluster, sockets, seed: random()?, started, told: tell };
+        self.spawn("control", move |shared| {
+            if let Err(error) = control::run(shared, plane) {
+                shared.fail(Failure::no_runtime(&error));
+            }
+        })?;
+        self.told = Some(told);
+        // The thread says something unless it could not even make its runtime.
+        starting.recv().unwrap_or_else(|mpsc::RecvError| {
+            let source = io::Error::other("the control thread ended");
+            Err(StartError::System { what: "runtime", source })
+        })
+    }
+
+    fn spawn(
+        &mut self,
+        what: &str,
+        body: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    ) -> Result<(), StartError> {
+        let shared = Arc::clone(&self.shared);
+        let bug = Bug { shared: Arc::clone(&shared), what: what.to_owned() };
+        let thread = std::thread::Builder::new()
+            .name(what.to_owned())
+            .spawn(move || {
+                let _bug = bug;
+                body(&shared);
+            })
+            .map_err(|source| StartError::System { what: "thread", source })?;
+        self.threads.push(thread);
+        Ok(())
+    }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shared.advance(Stage::Ended);
+        for thread in self.threads.drain(..) {
+            // One that panicked has been reported by its guard.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Failure {
+    fn no_runtime(error: &io::Error) -> Self {
+        Self { text: format!("the operating system gives no runtime: {error}"), exit_code: 1 }
+    }
+}
+
+/// Ends the node when the thread that holds it panics: what a bug has left behind is not to be
+/// trusted, and the log knows everything that counts.
+struct Bug {
+    shared: Arc<Shared>,
+    what: String,
+}
+
+impl Drop for Bug {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = format!(
+                "a bug stopped the thread {}; what was acknowledged is safe, start the node again",
+                self.what
+            );
+            self.shared.fail(Failure { text, exit_code: 1 });
+        }
+    }
+}
+
+/// Time that clients have to be answered when the node stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// Time that telling the other nodes may take when the node stops.
+const TELL_PATIENCE: Duration = Duration::from_secs(1);
+/// Time that the last sync may take when the node stops.
+const SYNC_PATIENCE: Duration = Duration::from_secs(30);
 /// What is added to the port for clients where no port for other nodes is given.
 const CLUSTER_PORT_OFFSET: u16 = 1_000;
 
@@ -197,6 +363,137 @@ fn check(config: &Config) -> Result<(), StartError> {
         return bad(format!("give --cluster-port where the port is above {max}"));
     }
     Ok(())
+}
+
+/// Cores - 1, at least 1: the last core is for the log, the control thread and the kernel.
+fn shards_default() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let shards = u16::try_from(cores - 1).unwrap_or(limits::SHARDS_MAX);
+    shards.clamp(1, limits::SHARDS_MAX)
+}
+
+fn random() -> Result<u64, StartError> {
+    SysRng
+        .try_next_u64()
+        .map_err(|error| StartError::System { what: "randomness", source: io::Error::other(error) })
+}
+
+/// Where a node is reached, and its sockets, which do not listen yet.
+struct Addresses {
+    clients: SocketAddr,
+    peers: SocketAddr,
+    sockets: Sockets,
+}
+
+impl Addresses {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let cluster_port = match (config.cluster_port, config.port) {
+            (Some(port), _) => port,
+            (None, 0) => 0,
+            (None, port) => port + CLUSTER_PORT_OFFSET,
+        };
+        let (client_socket, clients) = bind("clients", config.host, config.port)?;
+        let (peer_socket, peers) = bind("other nodes", config.host, cluster_port)?;
+        let sockets = Sockets { clients: client_socket, peers: peer_socket };
+        Ok(Self { clients, peers, sockets })
+    }
+}
+
+fn open_log(
+    config: &Config,
+    directory: &Directory,
+    shards: u16,
+    clock: Clock,
+) -> Result<OpenLog, StartError> {
+    let settings = LogConfig {
+        node: directory.identity.node,
+        shards,
+        segment_bytes: config.segment_bytes,
+        durability: config.durability,
+        cache_bytes: limits::CACHE_BYTES,
+        seed: random()?,
+    };
+    let files = Files::new(directory.log.clone());
+    OpenLog::open(settings, files, clock)
+        .map_err(|source| StartError::Log { path: directory.log.clone(), source })
+}
+
+fn control_plane(
+    config: &Config,
+    name: &str,
+    directory: &Directory,
+    addresses: &Addresses,
+    recovered: &Recovered,
+    clock: Clock,
+) -> Result<Cluster, StartError> {
+    for region in &recovered.damage.regions {
+        tracing::warn!(node = name, "damage in the log: {region}");
+    }
+    if !recovered.damage.slots.is_empty() {
+        let text = format!(
+            "what this node promised its cluster is damaged in {}; restore the folder from a copy, \
+             or begin with an empty directory as a new node",
+            directory.log.display()
+        );
+        return Err(StartError::Refused { text });
+    }
+    let settings = Settings {
+        public_key: directory.identity.public_key,
+        name: name.to_owned(),
+        zone: config.zone.clone(),
+        cluster_addr: addresses.peers.to_string(),
+        client_addr: addresses.clients.to_string(),
+        seeds: config.seeds.clone(),
+        partitions: config.partitions,
+        replicas: config.replicas,
+        seed: random()?,
+    };
+    Cluster::new(settings, &recovered.control, clock.now())
+        .map_err(|refusal| StartError::Refused { text: refusal.to_string() })
+}
+
+fn share(
+    config: Config,
+    options: NodeOptions,
+    name: String,
+    directory: &Directory,
+    addresses: &Addresses,
+    shards: u16,
+    clock: Clock,
+) -> Shared {
+    let started_unix_ms = clock.now().unix_ms;
+    let view = View {
+        me: directory.identity.node,
+        name: name.clone(),
+        actor: None,
+        phase: Phase::Unborn(String::from("it is starting")),
+        layout: None,
+        members: BTreeMap::new(),
+    };
+    Shared {
+        host: config.host.to_string(),
+        config,
+        name,
+        identity: directory.identity.clone(),
+        client_addr: addresses.clients,
+        cluster_addr: addresses.peers,
+        clock,
+        started_unix_ms,
+        links: options.links,
+        stage: watch::Sender::new(Stage::Running),
+        failure: watch::Sender::new(None),
+        view: watch::Sender::new(Arc::new(view)),
+        metrics: Metrics::default(),
+        guests: Guests::default(),
+        write_seq: Facts::first_write_seq(started_unix_ms),
+        shards: (0..shards).map(|_| Mailbox::default()).collect(),
+        loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+        log: LogQueue::default(),
+        log_status: Mutex::default(),
+        control: Mailbox::default(),
+        readers: Readers::default(),
+        peers: Peers::default(),
+    }
 }
 
 /// A socket that has its address but does not listen yet, so that nobody connects before the log

@@ -6,6 +6,8 @@
 
 use std::vec;
 
+use bytes::Bytes;
+
 use super::{json, resp};
 use crate::api::{Fault, Op, Page, Reply, Request, Scan};
 use crate::hash::{Key, Token};
@@ -259,7 +261,7 @@ pub fn reply_bytes(reply: &Reply) -> usize {
         Reply::Page(page) => page
             .items
             .iter()
-            .map(|(key, value)| key.bytes.len() + value.as_ref().map_or(0, |value| value.len()))
+            .map(|(key, value)| key.bytes.len() + value.as_ref().map_or(0, Bytes::len))
             .sum(),
         Reply::Conflicts(conflicts) => conflicts
             .items

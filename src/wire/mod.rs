@@ -48,7 +48,7 @@ enum Codec {
     /// Nothing has been said yet that tells.
     Undecided,
     Json(json::Decoder),
-    Resp(resp::Decoder),
+    Resp(Box<resp::Decoder>),
 }
 
 impl Connection {
@@ -68,7 +68,9 @@ impl Connection {
             match sniff::sniff(buffer) {
                 Sniffed::NeedMore => return None,
                 Sniffed::Json => self.codec = Codec::Json(json::Decoder::new(self.value_bytes_max)),
-                Sniffed::Resp => self.codec = Codec::Resp(resp::Decoder::new(self.value_bytes_max)),
+                Sniffed::Resp => {
+                    self.codec = Codec::Resp(Box::new(resp::Decoder::new(self.value_bytes_max)));
+                }
                 Sniffed::Neither { line_bytes } => return Some(json::not_json(buffer, line_bytes)),
                 Sniffed::Http => return Some(Call::close_silently()),
                 Sniffed::Tls => return Some(resp::refuse_tls()),

@@ -61,7 +61,7 @@ pub(super) fn sniff(buffer: &mut BytesMut) -> Sniffed {
 pub(super) fn is_http(line: &[u8]) -> bool {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let first = words.next().unwrap_or_default();
-    let last = words.last().unwrap_or_default();
+    let last = words.next_back().unwrap_or_default();
     first.eq_ignore_ascii_case(b"post")
         || first.eq_ignore_ascii_case(b"host:")
         || last.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"HTTP/"))

@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::{FrameError, take_postcard};
-use crate::cluster::Hello;
+use crate::cluster::{Hello, Refusal};
 
 /// The oldest version of the peer protocol that this node speaks.
 pub const PROTOCOL_MIN: u8 = 1;
@@ -38,15 +38,6 @@ pub enum Link {
     Control,
     /// Messages of the shards; data links are numbered from 0.
     Data(u8),
-}
-
-/// Why a node closes a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// A stable word for programs.
-    pub code: String,
-    /// What happened and what to do, for people.
-    pub text: String,
 }
 
 impl Greeting {

@@ -23,14 +23,18 @@
 //! A frame that does not parse is an error, never a panic: the shell closes the link and counts.
 
 mod greeting;
+mod reader;
+mod value;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-pub use greeting::{Greeting, Link, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, agree};
+pub use crate::cluster::Refusal;
+pub use greeting::{Greeting, Link, PROTOCOL_MAX, PROTOCOL_MIN, agree};
 
 use crate::limits::FRAME_BYTES_MAX;
 use crate::{cluster, shard};
+use reader::Reader;
 
 /// Bytes before the payload.
 const HEADER_BYTES: usize = 28;
@@ -119,6 +123,13 @@ mod kind {
     pub(super) const HELLO_ACK: u8 = 2;
     pub(super) const CLUSTER: u8 = 3;
     pub(super) const SHARD: u8 = 19;
+    pub(super) const FORWARD: u8 = 20;
+    pub(super) const FORWARD_REPLY: u8 = 21;
+    pub(super) const REPLICATE: u8 = 22;
+    pub(super) const REPLICATE_ACK: u8 = 23;
+    pub(super) const READ: u8 = 24;
+    pub(super) const READ_REPLY: u8 = 25;
+    pub(super) const REPLICATE_BATCH: u8 = 43;
     pub(super) const REFUSAL: u8 = 62;
 }
 
@@ -136,8 +147,16 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) -> Result<(), FrameError> {
             put_header(Header { kind: kind::REFUSAL, ..Header::default() }, out);
             greeting::put_refusal(refusal, out);
         }
-        Frame::Cluster(message) => put_postcard(kind::CLUSTER, message, out),
-        Frame::Shard(message) => put_postcard(kind::SHARD, message, out),
+        Frame::Cluster(message) => {
+            put_header(plain_header(kind::CLUSTER), out);
+            put_postcard(message, out);
+        }
+        Frame::Shard(message) => {
+            if !value::put(message, out) {
+                put_header(plain_header(kind::SHARD), out);
+                put_postcard(message, out);
+            }
+        }
     }
     seal(start, out)
 }
@@ -148,17 +167,16 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) -> Result<(), FrameError> {
 /// [`FrameError`]: the link must be closed, the stream cannot be followed any more.
 pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
-    let [a, b, c, d, e, f, g, h] = *prefix;
-    let announced = u32::from_le_bytes([a, b, c, d]);
-    let checksum = u32::from_le_bytes([e, f, g, h]);
-    let length = usize::try_from(announced).expect("a frame length fits a pointer");
+    let (mut prefix, bytes) = (prefix.as_slice(), buffer.len());
+    let (announced, checksum) = (prefix.get_u32_le(), prefix.get_u32_le());
+    let length = usize::try_from(announced).unwrap_or(usize::MAX);
     if length > FRAME_BYTES_MAX - PREFIX_BYTES {
         return Err(FrameError::TooLong { bytes: u64::from(announced) });
     }
     if length < HEADER_BYTES - PREFIX_BYTES {
         return Err(FrameError::TooShort { bytes: u64::from(announced) });
     }
-    if buffer.len() - PREFIX_BYTES < length {
+    if bytes - PREFIX_BYTES < length {
         return Ok(None);
     }
     buffer.advance(PREFIX_BYTES);
@@ -179,21 +197,37 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
 
 fn parse(header: Header, payload: Bytes) -> Result<Frame, FrameError> {
     let malformed = FrameError::Malformed { kind: header.kind };
-    match header.kind {
-        kind::HELLO => return greeting::parse(&payload, malformed).map(Frame::Hello),
-        kind::HELLO_ACK => return greeting::parse(&payload, malformed).map(Frame::HelloAck),
-        kind::REFUSAL => {
-            return greeting::parse_refusal(&payload).map(Frame::Refusal).ok_or(malformed);
-        }
-        _ => {}
+    if matches!(header.kind, kind::HELLO | kind::HELLO_ACK | kind::REFUSAL) {
+        return parse_handshake(header, &payload);
     }
     if header.version != PROTOCOL_MAX {
         return Err(FrameError::UnknownVersion { version: header.version });
     }
+    if header.flags != 0 || header.epoch != 0 {
+        return Err(malformed);
+    }
+    let frame = match header.kind {
+        kind::CLUSTER => take_postcard(&payload).map(Frame::Cluster),
+        kind::SHARD => take_postcard(&payload).map(Frame::Shard),
+        kind::FORWARD
+        | kind::FORWARD_REPLY
+        | kind::REPLICATE
+        | kind::REPLICATE_ACK
+        | kind::REPLICATE_BATCH
+        | kind::READ
+        | kind::READ_REPLY => value::take(header, &mut Reader::new(payload)).map(Frame::Shard),
+        unknown => return Err(FrameError::UnknownKind { kind: unknown }),
+    };
+    frame.ok_or(malformed)
+}
+
+/// What two nodes say before they have agreed on a version.
+fn parse_handshake(header: Header, payload: &[u8]) -> Result<Frame, FrameError> {
+    let malformed = FrameError::Malformed { kind: header.kind };
     match header.kind {
-        kind::CLUSTER => take_postcard(&payload).map(Frame::Cluster).ok_or(malformed),
-        kind::SHARD => take_postcard(&payload).map(Frame::Shard).ok_or(malformed),
-        unknown => Err(FrameError::UnknownKind { kind: unknown }),
+        kind::HELLO => greeting::parse(payload, malformed).map(Frame::Hello),
+        kind::HELLO_ACK => greeting::parse(payload, malformed).map(Frame::HelloAck),
+        _ => greeting::parse_refusal(payload).map(Frame::Refusal).ok_or(malformed),
     }
 }
 
@@ -202,9 +236,13 @@ fn put_greeting(kind: u8, greeting: &Greeting, out: &mut BytesMut) {
     greeting::put(greeting, out);
 }
 
-fn put_postcard(kind: u8, message: &impl serde::Serialize, out: &mut BytesMut) {
-    put_header(Header { kind, version: PROTOCOL_MAX, ..Header::default() }, out);
-    postcard::to_io(message, (&mut *out).writer()).expect("a growing buffer takes any message");
+/// The header of a message that carries all of itself in its payload.
+fn plain_header(kind: u8) -> Header {
+    Header { kind, version: PROTOCOL_MAX, ..Header::default() }
+}
+
+fn put_postcard(message: &impl serde::Serialize, out: &mut BytesMut) {
+    postcard::to_io(message, out.writer()).expect("a growing buffer takes any message");
 }
 
 /// A value that fills its bytes exactly.

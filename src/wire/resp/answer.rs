@@ -72,7 +72,7 @@ pub(in crate::wire) fn encode(
     match replies {
         Replies::None => immediate(&mut writer, answer.body, facts),
         Replies::One(reply) => one(&mut writer, answer.body, reply, session, facts.now.mono),
-        Replies::Many(replies) => many(&mut writer, answer.body, replies, session, facts.now.mono),
+        Replies::Many(replies) => many(&mut writer, answer.body, &replies, session, facts.now.mono),
         Replies::Walked(walked) => keys(&mut writer, walked),
     }
 }
@@ -83,17 +83,18 @@ fn immediate(writer: &mut Writer<'_>, body: Body, facts: &Facts<'_>) {
         Body::Refusal(fault) => put_fault(writer, &fault),
         Body::Done => writer.simple("OK"),
         Body::Simple(text) => writer.simple(text),
-        Body::Bulk(bytes) => writer.bulk(&bytes),
+        Body::Bulk(bytes) | Body::Pong(Some(bytes)) => writer.bulk(&bytes),
         Body::Null => writer.null(),
         Body::Bulks(bulks) => {
             writer.array(bulks.len());
-            bulks.iter().for_each(|bulk| writer.bulk(bulk));
+            for bulk in &bulks {
+                writer.bulk(bulk);
+            }
         }
         Body::Number(number) => writer.signed(number),
         Body::EmptyMap => writer.map(0),
         Body::EmptyPage => put_page(writer, Token(0), &[]),
         Body::Pong(None) => writer.simple("PONG"),
-        Body::Pong(Some(bytes)) => writer.bulk(&bytes),
         Body::Hello => node::put_hello(writer, facts),
         Body::ClientId => writer.number(facts.connection),
         Body::ClientLine(client) => node::put_client(writer, &client, facts),
@@ -151,13 +152,7 @@ fn put_value(
     }
 }
 
-fn many(
-    writer: &mut Writer<'_>,
-    body: Body,
-    replies: Vec<Reply>,
-    session: &mut Session,
-    now: Mono,
-) {
+fn many(writer: &mut Writer<'_>, body: Body, replies: &[Reply], session: &mut Session, now: Mono) {
     let hits = replies.iter().filter(|reply| is_hit(reply)).count();
     let fault = replies.iter().find_map(|reply| match reply {
         Reply::Fault(fault) => Some(fault),
@@ -181,7 +176,7 @@ fn many(
         }
         (Body::Values { keys }, None) => {
             writer.array(replies.len());
-            for (key, reply) in keys.iter().zip(&replies) {
+            for (key, reply) in keys.iter().zip(replies) {
                 let Reply::Read(read) = reply else { unreachable!("a key was read") };
                 put_value(writer, key, read.siblings.first(), session, now);
             }
@@ -215,14 +210,18 @@ fn keys(writer: &mut Writer<'_>, walked: Walked) {
         ));
     }
     writer.array(walked.items.len());
-    walked.items.iter().for_each(|key| writer.bulk(&key.bytes));
+    for key in &walked.items {
+        writer.bulk(&key.bytes);
+    }
 }
 
 fn put_page(writer: &mut Writer<'_>, next: Token, keys: &[Key]) {
     writer.array(2);
     writer.bulk(next.0.to_string().as_bytes());
     writer.array(keys.len());
-    keys.iter().for_each(|key| writer.bulk(&key.bytes));
+    for key in keys {
+        writer.bulk(&key.bytes);
+    }
 }
 
 fn put_fault(writer: &mut Writer<'_>, fault: &Fault) {

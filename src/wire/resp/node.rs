@@ -106,8 +106,7 @@ pub(super) fn command(arguments: Arguments<'_>) -> Result<Body, Refusal> {
     let served = || TABLE.iter().filter(|command| is_served(command));
     let word = arguments.at(1).to_ascii_lowercase();
     let body = match (word.as_slice(), arguments.len()) {
-        (_, 1) => Body::Commands(served().map(Some).collect()),
-        (b"info", 2) => Body::Commands(served().map(Some).collect()),
+        (_, 1) | (b"info", 2) => Body::Commands(served().map(Some).collect()),
         (b"info", _) => Body::Commands(
             arguments
                 .bytes_from(2)
@@ -294,7 +293,9 @@ pub(super) fn put_commands(writer: &mut Writer<'_>, commands: &[Option<&'static 
 
 fn put_words(writer: &mut Writer<'_>, words: &[&str]) {
     writer.set(words.len());
-    words.iter().for_each(|word| writer.simple(word));
+    for word in words {
+        writer.simple(word);
+    }
 }
 
 /// The reply to INFO: the sections that were asked for, all without any.

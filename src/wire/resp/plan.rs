@@ -261,13 +261,11 @@ impl Planner {
             Verb::Ping => Body::Pong((arguments.len() > 1).then(|| arguments.bytes(1))),
             Verb::Echo => Body::Bulk(arguments.bytes(1)),
             Verb::Quit => return Ok(self.immediate(Body::Done).closing()),
-            Verb::Select => match arguments.number::<u32>(1) {
-                Some(0) => Body::Done,
-                Some(_) | None => {
-                    let why = "there is one database, 0; prefixes keep sets of keys apart";
-                    return Err(not_supported("SELECT of another database", why).into());
-                }
-            },
+            Verb::Select if arguments.number::<u32>(1) == Some(0) => Body::Done,
+            Verb::Select => {
+                let why = "there is one database, 0; prefixes keep sets of keys apart";
+                return Err(not_supported("SELECT of another database", why).into());
+            }
             Verb::Reset => {
                 self.client = Client::default();
                 session.reset();

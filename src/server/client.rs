@@ -1,0 +1,429 @@
+//! One client connection as its shard thread sees it: bytes in, calls in order, bytes out.
+//!
+//! Invariants: answers leave in the order of the calls; at most
+//! [`CONNECTION_REQUESTS_MAX`] requests of a connection are at the shard; once
+//! [`CONNECTION_REPLY_BYTES_MAX`] bytes wait to be read by the client, nothing more is taken from
+//! it. A client that is silent, or has sent half a request, holds no buffer but those bytes.
+
+use std::collections::VecDeque;
+use std::io;
+
+use bytes::BytesMut;
+
+use crate::api::{Reply, Request};
+use crate::limits::{CONNECTION_REPLY_BYTES_MAX, CONNECTION_REQUESTS_MAX};
+use crate::time::Mono;
+use crate::wire::{self, Call, Facts};
+
+/// A buffer that holds nothing is given back when it is larger than this.
+const IDLE_BUFFER_BYTES: usize = 1_024;
+
+/// The state of one connection, without its socket.
+#[derive(Debug)]
+pub(crate) struct Client {
+    codec: wire::Connection,
+    incoming: BytesMut,
+    outgoing: BytesMut,
+    calls: VecDeque<Waiting>,
+    /// Number of the oldest call that waits.
+    first_call: u64,
+    /// Calls at the front that have nothing to ask now.
+    asked: usize,
+    /// Requests at the shard: call and slot of each; `None` = answered already.
+    requests: VecDeque<Option<(u64, u32)>>,
+    /// Number of the first of `requests`. It goes on from one user of a seat to the next, so that
+    /// a late reply to the last one matches nothing.
+    first_request: u32,
+    /// Bytes of the replies that waiting calls hold.
+    held_bytes: usize,
+    /// A bound stopped the last [`Client::advance`].
+    stalled: bool,
+    /// The client will send nothing more.
+    ended: bool,
+    /// Nothing more is taken from the client, whatever it sent.
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    call: Call,
+    held_bytes: usize,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// Bytes from the client are welcome.
+    pub(crate) read: bool,
+    /// There are bytes for the client.
+    pub(crate) write: bool,
+    /// It is over.
+    pub(crate) done: bool,
+}
+
+impl Client {
+    /// A new connection whose requests are numbered from `first_request`.
+    pub(crate) fn new(value_bytes_max: usize, first_request: u32) -> Self {
+        Self {
+            codec: wire::Connection::new(value_bytes_max),
+            incoming: BytesMut::new(),
+            outgoing: BytesMut::new(),
+            calls: VecDeque::new(),
+            first_call: 0,
+            asked: 0,
+            requests: VecDeque::new(),
+            first_request,
+            held_bytes: 0,
+            stalled: false,
+            ended: false,
+            closing: false,
+        }
+    }
+
+    /// The number that the next request would have.
+    pub(crate) fn next_request(&self) -> u32 {
+        let waiting = u32::try_from(self.requests.len()).expect("requests in flight are bounded");
+        self.first_request.wrapping_add(waiting)
+    }
+
+    /// Bytes that arrived.
+    pub(crate) fn on_bytes(&mut self, bytes: &[u8]) {
+        self.incoming.extend_from_slice(bytes);
+    }
+
+    /// The client will send nothing more: what it asked is still answered.
+    pub(crate) fn on_end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Takes nothing more from the client, and ends once what it asked is answered.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// The reply to a request. Replies to unknown requests are those to the seat's last user.
+    pub(crate) fn on_reply(&mut self, number: u32, reply: Reply) {
+        let index = usize::try_from(number.wrapping_sub(self.first_request)).unwrap_or(usize::MAX);
+        let Some((call, slot)) = self.requests.get_mut(index).and_then(Option::take) else {
+            return;
+        };
+        while self.requests.front() == Some(&None) {
+            self.requests.pop_front();
+            self.first_request = self.first_request.wrapping_add(1);
+        }
+        let index = usize::try_from(call - self.first_call).expect("calls that wait are bounded");
+        let waiting = self.calls.get_mut(index).expect("a call waits for all of its replies");
+        let bytes = wire::reply_bytes(&reply);
+        waiting.held_bytes += bytes;
+        self.held_bytes += bytes;
+        waiting.call.on_reply(slot, reply);
+        // A walk asks on when a page is there.
+        if !waiting.call.is_ready() {
+            self.asked = self.asked.min(index);
+        }
+    }
+
+    /// Moves everything on as far as it goes: complete calls become bytes, bytes become calls,
+    /// calls become requests for `submit`, which says whether it takes more after this one.
+    pub(crate) fn advance(
+        &mut self,
+        now: Mono,
+        facts: &Facts<'_>,
+        mut submit: impl FnMut(u32, Request) -> bool,
+    ) {
+        loop {
+            self.encode(facts);
+            self.stalled = !self.ask(&mut submit) || !self.takes_calls();
+            if self.stalled || self.closing {
+                break;
+            }
+            let Some(call) = self.codec.decode(now, &mut self.incoming) else { break };
+            self.closing = call.closes();
+            self.calls.push_back(Waiting { call, held_bytes: 0 });
+        }
+        if self.incoming.is_empty() && self.incoming.capacity() > IDLE_BUFFER_BYTES {
+            self.incoming = BytesMut::new();
+        }
+    }
+
+    /// Whether [`Client::advance`] can go on where a bound stopped it.
+    pub(crate) fn can_resume(&self) -> bool {
+        self.stalled && self.takes_calls()
+    }
+
+    /// What it waits for now.
+    pub(crate) fn interest(&self) -> Interest {
+        let open = !self.ended && !self.closing;
+        let idle = self.calls.is_empty() && self.outgoing.is_empty();
+        Interest {
+            read: open && !self.stalled,
+            write: !self.outgoing.is_empty(),
+            done: !open && idle && (self.closing || !self.stalled),
+        }
+    }
+
+    /// Hands what is there to `write`, which returns how many bytes it took.
+    pub(crate) fn flush(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            match write(&self.outgoing) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => drop(self.outgoing.split_to(written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.outgoing.capacity() > IDLE_BUFFER_BYTES {
+            self.outgoing = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    fn takes_calls(&self) -> bool {
+        self.calls.len() < CONNECTION_REQUESTS_MAX
+            && self.outgoing.len() + self.held_bytes < CONNECTION_REPLY_BYTES_MAX
+    }
+
+    fn encode(&mut self, facts: &Facts<'_>) {
+        while self.calls.front().is_some_and(|waiting| waiting.call.is_ready()) {
+            let waiting = self.calls.pop_front().expect("the front is there");
+            self.first_call += 1;
+            self.asked = self.asked.saturating_sub(1);
+            self.held_bytes -= waiting.held_bytes;
+            self.codec.encode(waiting.call, facts, &mut self.outgoing);
+        }
+    }
+
+    /// Pulls requests out of the calls in their order, so that a pipelined read comes after the
+    /// write before it. Returns whether all is pulled that can be now.
+    fn ask(&mut self, submit: &mut impl FnMut(u32, Request) -> bool) -> bool {
+        while self.asked < self.calls.len() {
+            // What the oldest call holds must not stop it: nothing else would ever free it.
+            let held = if self.asked == 0 { 0 } else { self.held_bytes };
+            if self.requests.len() >= CONNECTION_REQUESTS_MAX
+                || self.outgoing.len() + held >= CONNECTION_REPLY_BYTES_MAX
+            {
+                return false;
+            }
+            let Some((slot, request)) = self.calls[self.asked].call.next_request() else {
+                self.asked += 1;
+                continue;
+            };
+            let number = self.next_request();
+            let index = u64::try_from(self.asked).expect("calls that wait are bounded");
+            self.requests.push_back(Some((self.first_call + index, slot)));
+            if !submit(number, request) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::api::{Op, Read};
+    use crate::causality::{Actor, Dot, Entry, NodeId, VersionVector};
+    use crate::cluster::{Phase, View};
+    use crate::config::Config;
+    use crate::time::{Hlc, Now};
+
+    /// A client of a shell that takes `room` requests.
+    struct Desk {
+        client: Client,
+        config: Config,
+        view: View,
+        write_seq: AtomicU64,
+        room: usize,
+        asked: Vec<(u32, Op)>,
+    }
+
+    impl Desk {
+        fn new(first_request: u32) -> Self {
+            let view = View {
+                me: NodeId::default(),
+                name: String::from("n1"),
+                actor: None,
+                phase: Phase::Member,
+                layout: None,
+                members: std::collections::BTreeMap::new(),
+            };
+            let config = Config::default();
+            let client = Client::new(config.value_bytes_max, first_request);
+            let write_seq = AtomicU64::new(0);
+            Self { client, config, view, write_seq, room: usize::MAX, asked: Vec::new() }
+        }
+
+        fn advance(&mut self) {
+            let facts = Facts {
+                now: Now::default(),
+                view: &self.view,
+                config: &self.config,
+                host: "127.0.0.1",
+                port: 1,
+                cluster_port: 2,
+                started_unix_ms: 0,
+                connection: 1,
+                connections: 1,
+                shards: 1,
+                write_seq: &self.write_seq,
+            };
+            let (asked, room) = (&mut self.asked, self.room);
+            self.client.advance(Mono(0), &facts, |number, request| {
+                asked.push((number, request.op));
+                asked.len() < room
+            });
+        }
+
+        fn say(&mut self, text: &str) {
+            self.client.on_bytes(text.as_bytes());
+            self.advance();
+        }
+
+        /// What the client reads, of at most `bytes` bytes.
+        fn hear(&mut self, bytes: usize) -> String {
+            let mut heard = Vec::new();
+            self.client
+                .flush(|part| {
+                    let taken = part.len().min(bytes - heard.len());
+                    heard.extend_from_slice(&part[..taken]);
+                    if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+                })
+                .unwrap();
+            String::from_utf8(heard).unwrap()
+        }
+    }
+
+    fn value(bytes: usize) -> Reply {
+        let dot = Dot { actor: Actor(1), seq: 1 };
+        let payload = vec![b'v'; bytes].into();
+        let siblings = vec![Entry::register(dot, Hlc(1), payload)];
+        let context = bytes::Bytes::new();
+        Reply::Read(Read { siblings, context, vector_clock: VersionVector::new() })
+    }
+
+    fn key_of(op: &Op) -> &[u8] {
+        let Op::Get { key } = op else { panic!("{op:?}") };
+        &key.bytes
+    }
+
+    #[test]
+    fn answers_leave_in_the_order_of_the_calls_whatever_the_order_of_the_replies() {
+        let mut desk = Desk::new(u32::MAX);
+        desk.say("GET a\r\nGET b\r\nPING\r\nGET c");
+        assert_eq!(desk.asked.iter().map(|(_, op)| key_of(op)).collect::<Vec<_>>(), [b"a", b"b"]);
+        let (a, b) = (desk.asked[0].0, desk.asked[1].0);
+        assert_eq!((a, b), (u32::MAX, 0));
+        desk.client.on_reply(b, value(1));
+        desk.advance();
+        assert_eq!(desk.hear(99), "");
+        desk.client.on_reply(a, value(2));
+        desk.advance();
+        assert_eq!(desk.hear(99), "$2\r\nvv\r\n$1\r\nv\r\n+PONG\r\n");
+    }
+
+    #[test]
+    fn a_reply_to_the_last_user_of_a_seat_is_nothing() {
+        let mut desk = Desk::new(7);
+        desk.say("GET a\r\n");
+        desk.client.on_reply(6, value(1));
+        desk.client.on_reply(8, value(1));
+        desk.client.on_reply(7, value(3));
+        desk.client.on_reply(7, value(1));
+        desk.advance();
+        assert_eq!(desk.hear(99), "$3\r\nvvv\r\n");
+        assert_eq!(desk.client.next_request(), 8);
+    }
+
+    #[test]
+    fn a_connection_has_a_bounded_number_of_requests_and_calls() {
+        let mut desk = Desk::new(0);
+        desk.say(&"GET a\r\n".repeat(CONNECTION_REQUESTS_MAX + 10));
+        assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX);
+        assert!(!desk.client.interest().read);
+        // One that is answered out of order makes no room: the answers of the others wait for it.
+        desk.client.on_reply(5, value(1));
+        desk.advance();
+        assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX);
+        desk.client.on_reply(0, value(1));
+        desk.advance();
+        assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX + 1);
+        assert!(!desk.client.interest().read);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_not_read_from() {
+        let mut desk = Desk::new(0);
+        desk.say("GET a\r\nGET b\r\n");
+        desk.client.on_reply(0, value(CONNECTION_REPLY_BYTES_MAX));
+        desk.advance();
+        desk.say("GET c\r\n");
+        assert_eq!(desk.asked.len(), 2);
+        let interest = desk.client.interest();
+        assert_eq!(interest, Interest { read: false, write: true, done: false });
+        assert!(!desk.client.can_resume());
+        desk.hear(100);
+        assert!(desk.client.can_resume());
+        desk.advance();
+        assert_eq!(desk.asked.len(), 3);
+        assert!(desk.client.interest().read);
+    }
+
+    #[test]
+    fn a_call_larger_than_the_bound_of_unread_bytes_is_still_answered() {
+        let mut desk = Desk::new(0);
+        let keys: Vec<String> =
+            (0..CONNECTION_REQUESTS_MAX + 100).map(|index| format!("k{index}")).collect();
+        desk.say(&format!("MGET {}\r\n", keys.join(" ")));
+        let mut answered = 0;
+        while answered < desk.asked.len() {
+            desk.client.on_reply(u32::try_from(answered).unwrap(), value(2_000));
+            answered += 1;
+            desk.advance();
+        }
+        assert_eq!(answered, keys.len());
+        assert!(desk.hear(usize::MAX).starts_with(&format!("*{}\r\n", keys.len())));
+    }
+
+    #[test]
+    fn half_a_connection_is_answered_before_it_ends() {
+        let mut desk = Desk::new(0);
+        desk.say("GET a\r\nPING\r\n");
+        desk.client.on_end();
+        assert!(!desk.client.interest().done);
+        desk.client.on_reply(0, value(1));
+        desk.advance();
+        assert!(!desk.client.interest().done);
+        assert_eq!(desk.hear(99), "$1\r\nv\r\n+PONG\r\n");
+        assert!(desk.client.interest().done);
+    }
+
+    #[test]
+    fn nothing_after_quit_is_done() {
+        let mut desk = Desk::new(0);
+        desk.say("QUIT\r\nGET a\r\n");
+        assert!(desk.asked.is_empty());
+        assert_eq!(desk.hear(99), "+OK\r\n");
+        assert!(desk.client.interest().done);
+    }
+
+    #[test]
+    fn a_full_inbox_stops_a_connection_until_it_is_resumed() {
+        let mut desk = Desk::new(0);
+        desk.room = 2;
+        desk.say("GET a\r\nGET b\r\nGET c\r\n");
+        assert_eq!(desk.asked.len(), 2);
+        assert!(desk.client.can_resume());
+        assert!(!desk.client.interest().read);
+        desk.room = 99;
+        desk.advance();
+        assert_eq!(desk.asked.len(), 3);
+        assert!(desk.client.interest().read);
+    }
+}

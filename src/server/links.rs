@@ -1,0 +1,349 @@
+//! Links to other nodes once they are greeted: queues of frames out, frames in to their readers.
+//!
+//! A pair of nodes has one control link, owned by the control threads, and a few data links, each
+//! owned by one shard thread and shared by all. Messages may be lost: a node without a link, or
+//! whose queue is full, gets nothing, and whoever asked runs into its deadline. Bytes that do not
+//! parse or whose checksum is wrong close the link.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+
+use super::control::ControlMail;
+use super::metrics::Metrics;
+use super::shard_thread::Mail;
+use super::shared::Shared;
+use crate::causality::NodeId;
+use crate::cluster::Hello;
+use crate::limits::{INBOX_BYTES_MAX, INBOX_INPUTS_MAX, LINK_QUEUE_BYTES_MAX};
+use crate::shard::{Message, ShardId};
+use crate::wire::peer::{self, Frame};
+
+/// What a message counts at least against the bytes of an inbox, so that one bound serves for
+/// both its bytes and its inputs.
+const MESSAGE_WEIGHT_MIN: usize = INBOX_BYTES_MAX / INBOX_INPUTS_MAX;
+/// Bytes that one read takes at most.
+const READ_BYTES: usize = 256 * 1024;
+
+/// One link, as those see it who send over it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// No two links of a process have the same.
+    pub(crate) id: u64,
+    /// Who is at the other end.
+    pub(crate) node: NodeId,
+    /// Its name.
+    pub(crate) name: String,
+    /// Which start of that node.
+    pub(crate) generation: u32,
+    /// What it carries.
+    pub(crate) lane: peer::Link,
+    /// Who dialled it.
+    pub(crate) dialer: NodeId,
+    queue: Mutex<Queue>,
+    bell: Notify,
+    closed: AtomicBool,
+    closing: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    chunks: Vec<Bytes>,
+    bytes: usize,
+}
+
+/// A link with its socket, on the way to the thread that serves it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// The link.
+    pub(crate) link: Arc<Link>,
+    /// Its socket.
+    pub(crate) stream: std::net::TcpStream,
+    /// What was read beyond the greeting.
+    pub(crate) received: BytesMut,
+}
+
+/// The links to every node that is connected now.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(Mutex<BTreeMap<NodeId, PeerLinks>>);
+
+/// The links to one node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerLinks {
+    pub(crate) control: Option<Arc<Link>>,
+    pub(crate) data: BTreeMap<u8, Option<Arc<Link>>>,
+}
+
+/// The messages of one turn for other nodes, encoded.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing(BTreeMap<NodeId, (BytesMut, u64)>);
+
+impl Outgoing {
+    /// Adds a message for `to`.
+    pub(crate) fn add(&mut self, to: NodeId, message: Message) {
+        let (bytes, count) = self.0.entry(to).or_default();
+        match peer::encode(&Frame::Shard(message), bytes) {
+            Ok(()) => *count += 1,
+            // The limits of requests keep messages below the limit of frames.
+            Err(error) => tracing::error!(%error, "a message was dropped"),
+        }
+    }
+}
+
+impl Peers {
+    /// Queues the messages of one turn of a shard.
+    pub(crate) fn send(&self, shard: ShardId, outgoing: Outgoing, metrics: &Metrics) {
+        for (node, (bytes, count)) in outgoing.0 {
+            let link = self.with(node, |links| links.lane_of(shard)).flatten();
+            if !link.is_some_and(|link| link.push(bytes.freeze())) {
+                metrics.messages_dropped.add(count);
+            }
+        }
+    }
+
+    /// The control link to a node.
+    pub(crate) fn control(&self, node: NodeId) -> Option<Arc<Link>> {
+        self.with(node, |links| links.control.clone()).flatten()
+    }
+
+    /// Whether every control link has handed all that was queued to its socket.
+    pub(crate) fn are_flushed(&self) -> bool {
+        self.change(|peers| {
+            peers.values().filter_map(|links| links.control.as_ref()).all(|link| link.is_flushed())
+        })
+    }
+
+    /// Forgets a link that ended; with the control link all links of its node end. Returns whether
+    /// it was the control link in use.
+    pub(crate) fn remove(&self, link: &Link) -> bool {
+        self.change(|peers| {
+            let Some(links) = peers.get_mut(&link.node) else { return false };
+            if links.control.as_ref().is_some_and(|control| control.id == link.id) {
+                links.all().for_each(|link| link.close());
+                peers.remove(&link.node);
+                return true;
+            }
+            for data in links.data.values_mut() {
+                data.take_if(|data| data.id == link.id);
+            }
+            false
+        })
+    }
+
+    /// Looks at, or changes, the links of all nodes.
+    pub(crate) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<NodeId, PeerLinks>) -> T,
+    ) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with<T>(&self, node: NodeId, look: impl FnOnce(&PeerLinks) -> T) -> Option<T> {
+        self.change(|peers| peers.get(&node).map(look))
+    }
+}
+
+impl PeerLinks {
+    /// The link for the messages of a shard: always the same one while the set of links is the
+    /// same. Without a data link the control link carries them.
+    fn lane_of(&self, shard: ShardId) -> Option<Arc<Link>> {
+        let up = self.data.values().flatten();
+        let count = up.clone().count();
+        if count == 0 {
+            return self.control.clone();
+        }
+        up.into_iter().nth(usize::from(shard.0) % count).cloned()
+    }
+
+    /// Every link of the node.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.control.iter().chain(self.data.values().flatten())
+    }
+}
+
+impl Link {
+    /// A link that is not served yet.
+    pub(crate) fn new(id: u64, hello: &Hello, lane: peer::Link, dialer: NodeId) -> Self {
+        Self {
+            id,
+            node: hello.node,
+            name: hello.name.clone(),
+            generation: hello.generation,
+            lane,
+            dialer,
+            queue: Mutex::default(),
+            bell: Notify::new(),
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+        }
+    }
+
+    /// Queues whole frames; returns whether there was room for them.
+    pub(crate) fn push(&self, frames: Bytes) -> bool {
+        let first = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let full = queue.bytes + frames.len() > LINK_QUEUE_BYTES_MAX && queue.bytes > 0;
+            if full || self.closed.load(Ordering::Relaxed) {
+                return false;
+            }
+            queue.bytes += frames.len();
+            queue.chunks.push(frames);
+            queue.chunks.len() == 1
+        };
+        if first {
+            self.bell.notify_one();
+        }
+        true
+    }
+
+    /// Whether everything queued was handed to the socket.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).bytes == 0
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the task that serves it.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.closing.notify_one();
+    }
+}
+
+/// Serves a link until it breaks, is closed, or is cut. Runs on the thread that owns it.
+pub(crate) async fn serve(shared: Arc<Shared>, seat: Seat) {
+    let Seat { link, stream, received } = seat;
+    let reason = match TcpStream::from_std(stream) {
+        Err(error) => error.to_string(),
+        Ok(stream) => {
+            let (reader, writer) = stream.into_split();
+            tokio::select! {
+                biased;
+                () = link.closing.notified() => String::from("another link took its place"),
+                () = cut(&shared, &link) => String::from("cut"),
+                reason = read(&shared, &link, reader, received) => reason,
+                error = write(&link, writer) => error.to_string(),
+            }
+        }
+    };
+    link.close();
+    shared.control.post(ControlMail::LinkClosed { link, reason }, 0);
+}
+
+/// Waits until the link is cut from outside.
+async fn cut(shared: &Shared, link: &Link) {
+    let mut groups = shared.links.watch();
+    // The sender lives as long as the node, so the wait cannot fail.
+    let _ = groups.wait_for(|groups| !groups.connects(&shared.name, &link.name)).await;
+}
+
+async fn write(link: &Link, mut writer: OwnedWriteHalf) -> io::Error {
+    loop {
+        link.bell.notified().await;
+        let chunks = {
+            let mut queue = link.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut queue.chunks)
+        };
+        for mut chunk in chunks {
+            let bytes = chunk.len();
+            while chunk.has_remaining() {
+                match writer.write_buf(&mut chunk).await {
+                    Ok(0) => return io::ErrorKind::WriteZero.into(),
+                    Ok(_) => {}
+                    Err(error) => return error,
+                }
+            }
+            link.queue.lock().unwrap_or_else(PoisonError::into_inner).bytes -= bytes;
+        }
+    }
+}
+
+async fn read(
+    shared: &Shared,
+    link: &Link,
+    mut reader: OwnedReadHalf,
+    mut received: BytesMut,
+) -> String {
+    let mut post = Post::new(shared, link);
+    loop {
+        loop {
+            let before = received.len();
+            match peer::decode(&mut received) {
+                Ok(Some(frame)) => {
+                    if let Err(reason) = post.sort(frame, before - received.len()) {
+                        return reason;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    shared.metrics.links_damaged.increment();
+                    return error.to_string();
+                }
+            }
+        }
+        post.deliver().await;
+        received.reserve(READ_BYTES);
+        match reader.read_buf(&mut received).await {
+            Ok(0) => return String::from("closed by the other side"),
+            Ok(_) => {}
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// The frames of one read, sorted by who is to get them.
+struct Post<'a> {
+    shared: &'a Shared,
+    link: &'a Link,
+    control: Vec<crate::cluster::Message>,
+    shards: Vec<(Vec<(NodeId, Message)>, usize)>,
+}
+
+impl<'a> Post<'a> {
+    fn new(shared: &'a Shared, link: &'a Link) -> Self {
+        let shards = shared.shards.iter().map(|_| (Vec::new(), 0)).collect();
+        Self { shared, link, control: Vec::new(), shards }
+    }
+
+    fn sort(&mut self, frame: Frame, bytes: usize) -> Result<(), String> {
+        match frame {
+            Frame::Cluster(message) => self.control.push(message),
+            Frame::Shard(message) => {
+                let (letters, weight) = &mut self.shards[self.shared.shard_of(&message)];
+                letters.push((self.link.node, message));
+                *weight += bytes.max(MESSAGE_WEIGHT_MIN);
+            }
+            Frame::Refusal(refusal) => return Err(format!("{}: {}", refusal.code, refusal.text)),
+            Frame::Hello(_) | Frame::HelloAck(_) => {
+                return Err(String::from("a greeting in the middle of a link"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands everything over, waiting where an inbox is full: then the other side's queue fills,
+    /// and what it cannot keep it drops.
+    async fn deliver(&mut self) {
+        if !self.control.is_empty() {
+            let messages = std::mem::take(&mut self.control);
+            self.shared.control.post(ControlMail::Messages(self.link.node, messages), 0);
+        }
+        for (mailbox, (letters, weight)) in self.shared.shards.iter().zip(&mut self.shards) {
+            if !letters.is_empty() {
+                mailbox.room(INBOX_BYTES_MAX).await;
+                let weight = std::mem::take(weight);
+                mailbox.post(Mail::Messages(std::mem::take(letters)), weight);
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The log thread: one writer and one sync for all shards and the control plane.
+//!
+//! It takes everything that waits, lets the log write and sync it as one group, and meanwhile more
+//! gathers: so groups grow with the load, without any timer. What clients wait for runs inline;
+//! slow work on other files (segments being prepared, compaction) runs on a thread of its own.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Failure;
+use super::clock::Clock;
+use super::control::ControlMail;
+use super::files::{DiskResult, Files};
+use super::shard_thread::Mail;
+use super::shared::Shared;
+use crate::cluster::ControlRecord;
+use crate::shard::{Seq, ShardId};
+use crate::store::{
+    Disk, DiskOp, Event, FileName, IoId, Log, LogBatch, LogConfig, LogError, Recovered,
+};
+use crate::time::Mono;
+
+/// What waits for the log thread.
+#[derive(Debug, Default)]
+pub(crate) struct LogQueue {
+    waiting: Mutex<Vec<LogMail>>,
+    bell: Condvar,
+}
+
+#[derive(Debug)]
+enum LogMail {
+    Batch(ShardId, LogBatch),
+    Control(Vec<(Seq, ControlRecord)>),
+    Done(IoId, DiskResult),
+    /// Tell when everything before this is durable.
+    Finish(Sender<()>),
+}
+
+impl LogQueue {
+    /// The puts of one turn of a shard.
+    pub(crate) fn put(&self, shard: ShardId, batch: LogBatch) {
+        self.post(LogMail::Batch(shard, batch));
+    }
+
+    /// Records of the control plane, in order.
+    pub(crate) fn put_control(&self, records: Vec<(Seq, ControlRecord)>) {
+        self.post(LogMail::Control(records));
+    }
+
+    /// Something is sent once everything before this is durable and the log is at rest.
+    pub(crate) fn finish(&self) -> Receiver<()> {
+        let (sender, receiver) = mpsc::channel();
+        self.post(LogMail::Finish(sender));
+        receiver
+    }
+
+    /// Wakes the thread, to see that the node has ended.
+    pub(crate) fn wake(&self) {
+        drop(self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.bell.notify_one();
+    }
+
+    fn post(&self, letter: LogMail) {
+        let first = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(letter);
+            waiting.len() == 1
+        };
+        if first {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Moves what waits into `letters`. Blocks while that is nothing, unless `idle` is false, the
+    /// patience is over, or the node has ended.
+    fn take(
+        &self,
+        letters: &mut Vec<LogMail>,
+        shared: &Shared,
+        idle: bool,
+        patience: Option<Duration>,
+    ) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while idle && waiting.is_empty() && !shared.has_ended() {
+            let Some(patience) = patience else {
+                waiting = self.bell.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let waited = self.bell.wait_timeout(waiting, patience);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+            break;
+        }
+        letters.append(&mut waiting);
+    }
+}
+
+/// The disk of the log: what clients wait for is done at once, the rest on another thread.
+struct LogDisk {
+    files: Files,
+    done: VecDeque<(IoId, DiskResult)>,
+    /// The file whose writes and syncs are done at once.
+    active: Option<FileName>,
+    /// Where everything else goes; `None` = it is done at once too.
+    elsewhere: Option<Sender<(IoId, DiskOp)>>,
+}
+
+impl Disk for LogDisk {
+    fn submit(&mut self, id: IoId, op: DiskOp) {
+        let urgent = match &op {
+            DiskOp::Write { file, .. } | DiskOp::Sync { file } => Some(*file) == self.active,
+            DiskOp::List
+            | DiskOp::Create { .. }
+            | DiskOp::Read { .. }
+            | DiskOp::Rename { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::SyncDir
+            | DiskOp::Space => false,
+        };
+        match &self.elsewhere {
+            Some(elsewhere) if !urgent => {
+                // The other thread is gone only when the node has ended.
+                let _ = elsewhere.send((id, op));
+            }
+            Some(_) | None => self.done.push_back((id, self.files.perform(op))),
+        }
+    }
+}
+
+/// A log that has read what its files hold.
+pub(crate) struct OpenLog {
+    log: Log,
+    files: Files,
+    /// What it found.
+    pub(crate) recovered: Recovered,
+}
+
+impl OpenLog {
+    /// Opens and recovers a log. Blocks until that is done.
+    pub(crate) fn open(config: LogConfig, files: Files, clock: Clock) -> Result<Self, LogError> {
+        let mut log = Log::new(config);
+        let mut disk = LogDisk { files, done: VecDeque::new(), active: None, elsewhere: None };
+        loop {
+            log.pump(clock.now(), &mut disk);
+            let Some((id, result)) = disk.done.pop_front() else {
+                unreachable!("a log that is being recovered waits for its disk");
+            };
+            log.on_io(clock.now(), id, result);
+            let mut recovered = None;
+            for event in log.take_events() {
+                match event {
+                    Event::Recovered(found) => recovered = Some(found),
+                    Event::Notice(text) => tracing::info!("{text}"),
+                    Event::Fatal(error) => return Err(error),
+                    Event::Note { .. } | Event::ControlDurable { .. } => {
+                        unreachable!("a log tells of nothing before it is recovered")
+                    }
+                }
+            }
+            if let Some(recovered) = recovered {
+                assert!(disk.done.is_empty(), "recovery waits for its operations");
+                return Ok(Self { log, files: disk.files, recovered: *recovered });
+            }
+        }
+    }
+
+    /// The files, for the readers.
+    pub(crate) fn files(&self) -> Files {
+        self.files.clone()
+    }
+
+    /// Takes out what was found.
+    pub(crate) fn take_recovered(&mut self) -> Recovered {
+        std::mem::take(&mut self.recovered)
+    }
+}
+
+/// Serves the log until the node ends. Blocks.
+pub(crate) fn run(shared: &Arc<Shared>, open: OpenLog, elsewhere: Sender<(IoId, DiskOp)>) {
+    let OpenLog { mut log, files, .. } = open;
+    let mut disk =
+        LogDisk { files, done: VecDeque::new(), active: None, elsewhere: Some(elsewhere) };
+    let mut letters = Vec::new();
+    let mut finishing: Vec<Sender<()>> = Vec::new();
+    loop {
+        disk.active = log.appends_to();
+        log.pump(shared.clock.now(), &mut disk);
+        if !deliver(shared, &mut log) {
+            return;
+        }
+        if log.is_idle() {
+            for sender in finishing.drain(..) {
+                let _ = sender.send(());
+            }
+        }
+        let patience = log.deadline().map(|at| until(at, shared.clock));
+        shared.log.take(&mut letters, shared, disk.done.is_empty(), patience);
+        if shared.has_ended() {
+            return;
+        }
+        for letter in letters.drain(..) {
+            match letter {
+                LogMail::Batch(from, batch) => log.hand(from, batch),
+                LogMail::Control(records) => {
+                    for (seq, record) in records {
+                        log.hand_control(seq, record);
+                    }
+                }
+                LogMail::Done(id, result) => disk.done.push_back((id, result)),
+                LogMail::Finish(sender) => finishing.push(sender),
+            }
+        }
+        if let Some((id, result)) = disk.done.pop_front() {
+            log.on_io(shared.clock.now(), id, result);
+        }
+    }
+}
+
+/// Does the slow work of the log until the node ends. Blocks.
+pub(crate) fn run_elsewhere(shared: &Arc<Shared>, files: &Files, work: &Receiver<(IoId, DiskOp)>) {
+    while let Ok((id, op)) = work.recv() {
+        if shared.has_ended() {
+            return;
+        }
+        shared.log.post(LogMail::Done(id, files.perform(op)));
+    }
+}
+
+/// Hands out what the log tells; returns whether the node goes on.
+fn deliver(shared: &Shared, log: &mut Log) -> bool {
+    let events = log.take_events();
+    if events.is_empty() {
+        return true;
+    }
+    for event in events {
+        match event {
+            Event::Note { shard, note } => {
+                shared.shards[usize::from(shard.0)].post(Mail::Logged(note), 0);
+            }
+            Event::ControlDurable { upto } => {
+                shared.control.post(ControlMail::Durable(upto), 0);
+            }
+            Event::Notice(text) => tracing::info!(node = %shared.name, "{text}"),
+            Event::Fatal(error) => {
+                let text = format!("the log cannot go on: {error}");
+                shared.fail(Failure { text, exit_code: 1 });
+                return false;
+            }
+            Event::Recovered(_) => unreachable!("a log is recovered before its thread starts"),
+        }
+    }
+    *shared.log_status.lock().unwrap_or_else(PoisonError::into_inner) = log.status();
+    true
+}
+
+fn until(at: Mono, clock: Clock) -> Duration {
+    Duration::from_micros(at.0.saturating_sub(clock.mono().0))
+}

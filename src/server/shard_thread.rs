@@ -1,0 +1,462 @@
+//! One shard thread: its client connections, its worker, and what goes between them.
+//!
+//! Everything here runs on one thread and one runtime, so nothing is locked. Connections put
+//! requests into the inbox; the worker task takes what waits, runs one turn, and hands out what
+//! the turn made: the batch to the log thread first, because everybody waits for the disk, then
+//! messages, then replies, which are written to their sockets at once, one system call for each
+//! connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::task::{LocalSet, spawn_local, yield_now};
+
+use super::client::{Client, Interest};
+use super::files::DiskResult;
+use super::links::{self, Seat as LinkSeat};
+use super::shared::{Shared, Stage};
+use crate::api::{Op, Reply, Request};
+use crate::causality::NodeId;
+use crate::cluster::View;
+use crate::limits::{INBOX_BYTES_MAX, INBOX_INPUTS_MAX, TURN_INPUTS_MAX};
+use crate::shard::message::Route;
+use crate::shard::{Input, Message, ShardId, Ticket};
+use crate::store::{LogNote, ReadId};
+use crate::time::Now;
+use crate::turn::{Turn, Worker};
+use crate::wire::Facts;
+
+/// Bytes that one read of a socket takes at most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What other threads tell a shard thread.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// Other shards speak, of this node or of others.
+    Messages(Vec<(NodeId, Message)>),
+    /// The log thread did something for this shard.
+    Logged(LogNote),
+    /// A reader fetched a record.
+    Fetched(ReadId, DiskResult),
+    /// The control plane published a view.
+    View(Arc<View>),
+    /// A client connected.
+    Client(std::net::TcpStream, u64),
+    /// A data link to another node is to be served here.
+    Link(LinkSeat),
+}
+
+/// The thread's side of everything but the worker.
+struct Shell {
+    shared: Arc<Shared>,
+    id: ShardId,
+    view: RefCell<Arc<View>>,
+    inbox: RefCell<VecDeque<Input>>,
+    inbox_bytes: Cell<usize>,
+    seats: RefCell<Seats>,
+    /// Connections that have requests for which the inbox had no room.
+    stalled: RefCell<Vec<u32>>,
+    scratch: RefCell<Box<[u8]>>,
+}
+
+/// One client.
+struct Guest {
+    connection: u64,
+    writer: OwnedWriteHalf,
+    client: RefCell<Client>,
+    interest: Cell<Interest>,
+    /// Its socket failed: nothing can be told to it any more.
+    broken: Cell<bool>,
+    /// It is on a list of those to be settled.
+    listed: Cell<bool>,
+    bell: Notify,
+}
+
+/// The clients of this thread by number. A free seat remembers its next request number.
+#[derive(Default)]
+struct Seats {
+    seats: Vec<(Option<Rc<Guest>>, u32)>,
+    free: Vec<u32>,
+}
+
+/// Runs one shard until the node ends. Blocks.
+pub(crate) fn run(shared: &Arc<Shared>, id: ShardId, worker: Worker) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let shell = Rc::new(Shell {
+        shared: Arc::clone(shared),
+        id,
+        view: RefCell::new(shared.view.borrow().clone()),
+        inbox: RefCell::default(),
+        inbox_bytes: Cell::new(0),
+        seats: RefCell::default(),
+        stalled: RefCell::default(),
+        scratch: RefCell::new(vec![0; READ_BYTES].into()),
+    });
+    let ended = Arc::clone(shared);
+    LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            biased;
+            () = ended.stage_reached(Stage::Ended) => {}
+            () = drain(Rc::clone(&shell)) => {}
+            () = work(shell, worker) => {}
+        }
+    });
+    Ok(())
+}
+
+/// Asks nothing more of the clients once the node is stopping.
+async fn drain(shell: Rc<Shell>) {
+    shell.shared.stage_reached(Stage::Draining).await;
+    let guests: Vec<Rc<Guest>> = shell.seats.borrow().guests().collect();
+    for guest in guests {
+        guest.client.borrow_mut().close();
+        guest.interest.set(guest.client.borrow().interest());
+        guest.bell.notify_one();
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Turn after turn.
+async fn work(shell: Rc<Shell>, mut worker: Worker) {
+    let clock = shell.shared.clock;
+    let mailbox = &shell.shared.shards[usize::from(shell.id.0)];
+    let mut letters = Vec::new();
+    let mut taken = VecDeque::new();
+    let mut turn = Turn::default();
+    let mut timer = pin!(tokio::time::sleep_until(clock.instant(clock.mono())));
+    loop {
+        mailbox.take(&mut letters);
+        for letter in letters.drain(..) {
+            shell.open(letter, &mut worker);
+        }
+        shell.take_inputs(&mut taken);
+        shell.shared.metrics.turns.increment();
+        shell.shared.metrics.inputs.add(taken.len() as u64);
+        let now = clock.now();
+        worker.turn(now, &mut taken, &mut turn);
+        shell.deliver(now, &mut turn);
+        shell.resume(now);
+        if worker.has_work() || !shell.inbox.borrow().is_empty() {
+            yield_now().await;
+            continue;
+        }
+        let deadline = worker.deadline();
+        if let Some(at) = deadline.map(|at| clock.instant(at))
+            && timer.deadline() != at
+        {
+            timer.as_mut().reset(at);
+        }
+        tokio::select! {
+            biased;
+            () = mailbox.rung() => {}
+            () = &mut timer, if deadline.is_some() => {}
+        }
+    }
+}
+
+impl Shell {
+    fn open(self: &Rc<Self>, letter: Mail, worker: &mut Worker) {
+        match letter {
+            Mail::Messages(messages) => {
+                let mut inbox = self.inbox.borrow_mut();
+                inbox.extend(
+                    messages.into_iter().map(|(from, message)| Input::Peer { from, message }),
+                );
+            }
+            Mail::Logged(note) => worker.on_note(note),
+            Mail::Fetched(id, result) => worker.on_read(id, result),
+            Mail::View(view) => {
+                *self.view.borrow_mut() = Arc::clone(&view);
+                self.inbox.borrow_mut().push_back(Input::View(view));
+            }
+            Mail::Client(stream, connection) => self.welcome(stream, connection),
+            Mail::Link(seat) => {
+                let shared = Arc::clone(&self.shared);
+                spawn_local(links::serve(shared, seat));
+            }
+        }
+    }
+
+    /// Moves the inputs of one turn out of the inbox.
+    fn take_inputs(&self, taken: &mut VecDeque<Input>) {
+        let mut inbox = self.inbox.borrow_mut();
+        let count = inbox.len().min(TURN_INPUTS_MAX);
+        let mut bytes = self.inbox_bytes.get();
+        taken.extend(inbox.drain(..count).inspect(|input| bytes -= input_bytes(input)));
+        self.inbox_bytes.set(bytes);
+    }
+
+    fn has_room(&self) -> bool {
+        self.inbox.borrow().len() < INBOX_INPUTS_MAX && self.inbox_bytes.get() < INBOX_BYTES_MAX
+    }
+
+    /// Puts a request into the inbox; returns whether there is room for another one.
+    fn submit(&self, seat: u32, number: u32, request: Request) -> bool {
+        let ticket = Ticket(u64::from(seat) << 32 | u64::from(number));
+        let input = Input::Client { ticket, request };
+        self.inbox_bytes.set(self.inbox_bytes.get() + input_bytes(&input));
+        let first = {
+            let mut inbox = self.inbox.borrow_mut();
+            inbox.push_back(input);
+            inbox.len() == 1
+        };
+        if first {
+            self.shared.shards[usize::from(self.id.0)].ring();
+        }
+        self.has_room()
+    }
+
+    /// Hands out what a turn made.
+    fn deliver(&self, now: Now, turn: &mut Turn) {
+        if let Some(batch) = turn.batch.take() {
+            self.shared.log.put(self.id, batch);
+        }
+        for read in turn.reads.drain(..) {
+            self.shared.readers.read(self.id, read);
+        }
+        self.send(&mut turn.messages);
+        let mut touched = Vec::new();
+        for (ticket, reply) in turn.replies.drain(..) {
+            self.reply(ticket, reply, &mut touched);
+        }
+        self.settle_all(now, touched);
+    }
+
+    fn reply(&self, ticket: Ticket, reply: Reply, touched: &mut Vec<u32>) {
+        let seat = u32::try_from(ticket.0 >> 32).expect("half of 64 bits is 32 bits");
+        let number = u32::try_from(ticket.0 & u64::from(u32::MAX)).expect("masked to 32 bits");
+        let Some(guest) = self.seats.borrow().guest(seat) else { return };
+        guest.client.borrow_mut().on_reply(number, reply);
+        if !guest.listed.replace(true) {
+            touched.push(seat);
+        }
+    }
+
+    fn settle_all(&self, now: Now, seats: Vec<u32>) {
+        for seat in seats {
+            let Some(guest) = self.seats.borrow().guest(seat) else { continue };
+            guest.listed.set(false);
+            let before = guest.interest.get();
+            self.settle(now, seat, &guest);
+            if guest.interest.get() != before || guest.broken.get() {
+                guest.bell.notify_one();
+            }
+        }
+    }
+
+    /// Lets connections go on for which the inbox had no room.
+    fn resume(&self, now: Now) {
+        if self.has_room() {
+            let stalled = self.stalled.take();
+            self.settle_all(now, stalled);
+        }
+    }
+
+    /// Moves a connection on as far as it goes, up to its socket.
+    fn settle(&self, now: Now, seat: u32, guest: &Guest) {
+        let view = self.view.borrow();
+        let facts = self.facts(now, &view, guest.connection);
+        let mut client = guest.client.borrow_mut();
+        loop {
+            client.advance(now.mono, &facts, |number, request| self.submit(seat, number, request));
+            if client.flush(|bytes| guest.writer.try_write(bytes)).is_err() {
+                guest.broken.set(true);
+                return;
+            }
+            if !client.can_resume() {
+                break;
+            }
+            if !self.has_room() {
+                if !guest.listed.replace(true) {
+                    self.stalled.borrow_mut().push(seat);
+                }
+                break;
+            }
+        }
+        guest.interest.set(client.interest());
+    }
+
+    fn facts<'a>(&'a self, now: Now, view: &'a View, connection: u64) -> Facts<'a> {
+        let shared = &self.shared;
+        Facts {
+            now,
+            view,
+            config: &shared.config,
+            host: &shared.host,
+            port: shared.client_addr.port(),
+            cluster_port: shared.cluster_addr.port(),
+            started_unix_ms: shared.started_unix_ms,
+            connection,
+            connections: shared.guests.count() as u64,
+            shards: shared.shard_count(),
+            write_seq: &shared.write_seq,
+        }
+    }
+
+    /// Messages for other shards of this node go into their mailboxes, those for other nodes into
+    /// the queues of their links, each as one letter.
+    fn send(&self, messages: &mut Vec<(NodeId, Message)>) {
+        if messages.is_empty() {
+            return;
+        }
+        let shared = &self.shared;
+        let me = shared.identity.node;
+        let mut local: Vec<Vec<(NodeId, Message)>> = Vec::new();
+        let mut remote = links::Outgoing::default();
+        for (to, message) in messages.drain(..) {
+            if to == me {
+                local.resize_with(shared.shards.len(), Vec::new);
+                local[shared.shard_of(&message)].push((me, message));
+            } else {
+                remote.add(to, message);
+            }
+        }
+        for (mailbox, letters) in shared.shards.iter().zip(local) {
+            if !letters.is_empty() {
+                let weight = letters.len();
+                mailbox.post(Mail::Messages(letters), weight);
+            }
+        }
+        shared.peers.send(self.id, remote, &shared.metrics);
+    }
+
+    /// Gives a new connection a seat and a task.
+    fn welcome(self: &Rc<Self>, stream: std::net::TcpStream, connection: u64) {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a client was lost while it was handed over");
+                self.shared.guests.leave();
+                return;
+            }
+        };
+        let (reader, writer) = stream.into_split();
+        let (seat, first_request) = self.seats.borrow_mut().take();
+        let client = Client::new(self.shared.config.value_bytes_max, first_request);
+        let guest = Rc::new(Guest {
+            connection,
+            writer,
+            interest: Cell::new(client.interest()),
+            client: RefCell::new(client),
+            broken: Cell::new(false),
+            listed: Cell::new(false),
+            bell: Notify::new(),
+        });
+        self.seats.borrow_mut().put(seat, Rc::clone(&guest));
+        spawn_local(serve(Rc::clone(self), seat, guest, reader));
+    }
+
+    /// Reads once; `None` when the connection broke.
+    async fn read(&self, reader: &mut OwnedReadHalf, guest: &Guest) -> Option<()> {
+        poll_fn(|context| {
+            let mut scratch = self.scratch.borrow_mut();
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *reader).poll_read(context, &mut buffer) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(_)) => Poll::Ready(None),
+                Poll::Ready(Ok(())) => {
+                    let mut client = guest.client.borrow_mut();
+                    if buffer.filled().is_empty() {
+                        client.on_end();
+                    } else {
+                        client.on_bytes(buffer.filled());
+                    }
+                    Poll::Ready(Some(()))
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Serves one client until it is gone.
+async fn serve(shell: Rc<Shell>, seat: u32, guest: Rc<Guest>, mut reader: OwnedReadHalf) {
+    loop {
+        let interest = guest.interest.get();
+        if interest.done || guest.broken.get() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            () = guest.bell.notified() => continue,
+            read = shell.read(&mut reader, &guest), if interest.read => {
+                if read.is_none() {
+                    break;
+                }
+            }
+            ready = guest.writer.writable(), if interest.write => {
+                if ready.is_err() {
+                    break;
+                }
+            }
+        }
+        shell.settle(shell.shared.clock.now(), seat, &guest);
+    }
+    let next_request = guest.client.borrow().next_request();
+    shell.seats.borrow_mut().leave(seat, next_request);
+    shell.shared.guests.leave();
+    shell.shared.load(shell.id).fetch_sub(1, Ordering::Relaxed);
+}
+
+impl Seats {
+    fn guests(&self) -> impl Iterator<Item = Rc<Guest>> + '_ {
+        self.seats.iter().filter_map(|(guest, _)| guest.clone())
+    }
+
+    fn guest(&self, seat: u32) -> Option<Rc<Guest>> {
+        let index = usize::try_from(seat).ok()?;
+        self.seats.get(index).and_then(|(guest, _)| guest.clone())
+    }
+
+    /// A free seat, and the number of its next request.
+    fn take(&mut self) -> (u32, u32) {
+        let seat = self.free.pop().unwrap_or_else(|| {
+            self.seats.push((None, 0));
+            u32::try_from(self.seats.len() - 1).expect("the number of clients is bounded")
+        });
+        (seat, self.seats[seat as usize].1)
+    }
+
+    fn put(&mut self, seat: u32, guest: Rc<Guest>) {
+        self.seats[seat as usize].0 = Some(guest);
+    }
+
+    fn leave(&mut self, seat: u32, next_request: u32) {
+        self.seats[seat as usize] = (None, next_request);
+        self.free.push(seat);
+    }
+}
+
+/// Bytes that a waiting request keeps.
+fn input_bytes(input: &Input) -> usize {
+    let Input::Client { request, .. } = input else { return 0 };
+    match &request.op {
+        Op::Put { key, value, .. } => key.bytes.len() + value.len(),
+        Op::Batch { items } => items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum(),
+        Op::Get { key } | Op::Delete { key, .. } | Op::Explain { key } => key.bytes.len(),
+        Op::Scan(_) | Op::Count { .. } | Op::Conflicts { .. } => 0,
+    }
+}
+
+impl Shared {
+    /// The index of the shard of this node that a message is for.
+    pub(crate) fn shard_of(&self, message: &Message) -> usize {
+        let count = self.shards.len();
+        match message.route() {
+            Route::Partition(partition) => usize::from(partition.0) % count,
+            // An answer to a past life, with more shards than now, matches nothing anywhere.
+            Route::Shard(shard) => usize::from(shard.0) % count,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The turn: the same lines in production and in simulation.
+//!
+//! A [`Worker`] is a shard and its half of the store. One turn steps some inputs, gives jobs their
+//! units, and yields what must leave: the puts as one batch for the log, reads for the disk, and
+//! those replies and messages whose puts are durable. The others are held back, in order, until the
+//! log says so. Invariant: nothing that rests on a put leaves before that put is durable.
+
+use std::collections::VecDeque;
+
+use crate::api::Reply;
+use crate::causality::NodeId;
+use crate::shard::{Input, Message, Output, Seq, Shard, Ticket};
+use crate::store::{DiskDone, DiskError, LogBatch, LogNote, ReadId, ReadRequest, Store};
+use crate::time::{Mono, Now};
+
+/// Records that the jobs of a shard look at in one turn: about half a millisecond, so that a long
+/// job delays nobody.
+const TURN_UNITS: u32 = 512;
+
+/// A shard, its half of the store, and what waits for the disk.
+#[derive(Debug)]
+pub struct Worker {
+    shard: Shard,
+    store: Store,
+    durable: Seq,
+    replies: HeldBack<(Ticket, Reply)>,
+    messages: HeldBack<(NodeId, Message)>,
+    /// What the disk did, for the next turn; before everything else, because it frees the most.
+    completed: VecDeque<Input>,
+    output: Output,
+}
+
+/// What leaves after a turn. The caller owns it and empties it.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The puts of the turn, for the log.
+    pub batch: Option<LogBatch>,
+    /// Records to be read from the disk.
+    pub reads: Vec<ReadRequest>,
+    /// Messages that may leave now. One to this node itself is for another of its shards.
+    pub messages: Vec<(NodeId, Message)>,
+    /// Replies that may leave now.
+    pub replies: Vec<(Ticket, Reply)>,
+}
+
+/// Things that wait for puts to become durable, in the order of those puts.
+#[derive(Debug)]
+pub(crate) struct HeldBack<T>(VecDeque<(Seq, T)>);
+
+impl Worker {
+    /// A worker at the start of a process: everything that the store holds is durable.
+    pub fn new(shard: Shard, store: Store) -> Self {
+        Self {
+            shard,
+            store,
+            durable: Seq(0),
+            replies: HeldBack::default(),
+            messages: HeldBack::default(),
+            completed: VecDeque::new(),
+            output: Output::default(),
+        }
+    }
+
+    /// The log did something for this shard.
+    pub fn on_note(&mut self, note: LogNote) {
+        if let Some(upto) = self.store.on_note(note) {
+            assert!(upto >= self.durable, "what is durable stays durable");
+            self.durable = upto;
+            self.completed.push_back(Input::Durable { upto });
+        }
+    }
+
+    /// A record was read from the disk, or could not be.
+    pub fn on_read(&mut self, id: ReadId, result: Result<DiskDone, DiskError>) {
+        if let Some(token) = self.store.on_read(id, result) {
+            self.completed.push_back(Input::Fetched { token });
+        }
+    }
+
+    /// One turn: takes all of `inputs`, and appends to `turn`.
+    pub fn turn(&mut self, now: Now, inputs: &mut VecDeque<Input>, turn: &mut Turn) {
+        let due = self.shard.deadline().is_some_and(|deadline| deadline <= now.mono);
+        let tick = due.then_some(Input::Tick);
+        for input in self.completed.drain(..).chain(tick).chain(inputs.drain(..)) {
+            self.shard.step(now, input, &mut self.store, &mut self.output);
+        }
+        if self.shard.has_work() {
+            self.shard.work(now, &mut self.store, &mut self.output, TURN_UNITS);
+        }
+        turn.batch = self.store.take_batch();
+        turn.reads.append(&mut self.store.take_reads());
+        self.replies.release(self.durable, &mut turn.replies);
+        self.messages.release(self.durable, &mut turn.messages);
+        for (seq, ticket, reply) in self.output.replies.drain(..) {
+            self.replies.add(seq, self.durable, (ticket, reply), &mut turn.replies);
+        }
+        for (seq, node, message) in self.output.messages.drain(..) {
+            self.messages.add(seq, self.durable, (node, message), &mut turn.messages);
+        }
+    }
+
+    /// When the next turn is due even if nothing happens.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.shard.deadline()
+    }
+
+    /// Whether the next turn has something to do at once.
+    pub fn has_work(&self) -> bool {
+        !self.completed.is_empty() || self.shard.has_work()
+    }
+}
+
+impl<T> Default for HeldBack<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> HeldBack<T> {
+    /// Lets `thing` out at once where its put is durable, else keeps it behind those that wait
+    /// for the same put.
+    pub(crate) fn add(&mut self, seq: Seq, durable: Seq, thing: T, out: &mut Vec<T>) {
+        if seq <= durable {
+            out.push(thing);
+            return;
+        }
+        // Nearly always the newest put: then this is a push to the end.
+        let place = match self.0.back() {
+            Some((last, _)) if *last > seq => self.0.partition_point(|(other, _)| *other <= seq),
+            Some(_) | None => self.0.len(),
+        };
+        self.0.insert(place, (seq, thing));
+    }
+
+    /// Lets out everything whose put is durable.
+    pub(crate) fn release(&mut self, durable: Seq, out: &mut Vec<T>) {
+        let count = self.0.partition_point(|(seq, _)| *seq <= durable);
+        out.extend(self.0.drain(..count).map(|(_, thing)| thing));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leaves_before_its_put_is_durable_and_order_is_kept() {
+        let mut held = HeldBack::default();
+        let mut out = Vec::new();
+        for (seq, name) in [(5, "a"), (0, "b"), (7, "c"), (6, "d"), (3, "e"), (6, "f"), (7, "g")] {
+            held.add(Seq(seq), Seq(3), name, &mut out);
+        }
+        assert_eq!(out, ["b", "e"]);
+        out.clear();
+        held.release(Seq(4), &mut out);
+        assert!(out.is_empty());
+        held.release(Seq(6), &mut out);
+        assert_eq!(out, ["a", "d", "f"]);
+        out.clear();
+        held.release(Seq(9), &mut out);
+        assert_eq!(out, ["c", "g"]);
+    }
+}

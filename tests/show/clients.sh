@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Real Redis clients, unmodified: redis-cli, redis-py 8 (RESP3), ioredis, node-redis and
+# redis-benchmark connect and run the commands of docs/protocols.md.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+need redis-cli redis-tools
+need python3 python3
+need npm npm
+
+start_ring 3
+port=${ports[0]}
+last=${ports[2]}
+
+echo "== redis-cli $(redis-cli --version)"
+expect() { # expect TEXT WORDS...: what redis-cli prints, lines joined with |
+    local want=$1 got
+    shift
+    got=$(redis-cli -p "$port" "$@" 2>&1 | paste -sd'|')
+    [ "$got" = "$want" ] || fail "redis-cli $*: $got, expected $want"
+    echo "  $* -> $got"
+}
+expect PONG PING
+expect hello ECHO hello
+expect OK SELECT 0
+expect OK SET k v
+expect v GET k
+expect 1 STRLEN k
+expect string TYPE k
+expect 2 EXISTS k k nothing
+expect OK MSET {m}a 1 {m}b 2
+expect "1||2" MGET {m}a nothing {m}b
+expect 3 DBSIZE
+expect k KEYS k
+expect "0|k" SCAN 0 MATCH k COUNT 1000
+expect 1 UNLINK k
+expect 2 DEL {m}a {m}b
+expect "" GET k
+[ "$(redis-cli -3 -p "$last" HELLO 3 | head -1)" ] || fail "redis-cli -3 says nothing"
+redis-cli -p "$port" INFO | grep -q '^redis_version:7.4.0' || fail "INFO names no redis_version"
+redis-cli -p "$port" COMMAND COUNT | grep -q '^[1-9]' || fail "COMMAND COUNT counts nothing"
+redis-cli -p "$port" CONFIG GET save >/dev/null
+redis-cli -p "$port" CLIENT ID | grep -q '^[1-9]' || fail "CLIENT ID is no number"
+redis-cli -p "$port" RESET | grep -q RESET || fail "RESET"
+
+echo "== redis-py"
+python3 -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'redis==8.*'
+"$work/venv/bin/python" - "$port" "$last" <<'PY'
+import asyncio, sys
+import redis, redis.asyncio
+port, last = int(sys.argv[1]), int(sys.argv[2])
+print("  redis-py", redis.__version__)
+for protocol in (3, 2):
+    one = redis.Redis(port=port, protocol=protocol, decode_responses=False)
+    other = redis.Redis(port=last, protocol=protocol)
+    assert one.ping() is True
+    assert one.echo("x") == b"x"
+    assert one.set("k", b"\x00\xff") is True
+    assert other.get("k") == b"\x00\xff"
+    assert other.get("nothing") is None
+    assert one.mset({"{m}a": "1", "{m}b": "2"}) is True
+    assert other.mget("{m}a", "nothing", "{m}b") == [b"1", None, b"2"]
+    assert one.exists("k", "k", "nothing") == 2
+    assert one.strlen("k") == 2
+    assert one.type("k") == b"string"
+    assert one.dbsize() == 3
+    assert sorted(one.scan_iter(count=2)) == [b"k", b"{m}a", b"{m}b"]
+    assert one.keys("k") == [b"k"]
+    assert one.unlink("k") == 1
+    assert one.delete("{m}a", "{m}b") == 2
+    assert one.info()["redis_version"] == "7.4.0"
+    assert one.client_id() > 0
+    assert one.config_get("save") is not None
+    pipe = one.pipeline(transaction=False)
+    for number in range(1000):
+        pipe.set(f"p{number % 10}", number)
+    assert all(pipe.execute())
+    assert other.get("p9") == b"999"
+    assert one.delete(*[f"p{number}" for number in range(10)]) == 10
+    try:
+        one.set("k", "v", nx=True)
+        raise SystemExit("SET NX must say that it cannot be kept")
+    except redis.ResponseError as error:
+        print("  SET NX:", error)
+async def both():
+    client = redis.asyncio.Redis(port=port, protocol=3)
+    await client.set("async", "1")
+    assert await client.get("async") == b"1"
+    await client.delete("async")
+    await client.aclose()
+asyncio.run(both())
+print("  redis-py: RESP3, RESP2 and asyncio done")
+PY
+
+echo "== ioredis and node-redis"
+(cd "$work" && npm init -y >/dev/null && npm install --silent --no-fund --no-audit ioredis redis)
+cat >"$work/clients.cjs" <<'JS'
+const assert = require("node:assert");
+const [port, last] = process.argv.slice(2).map(Number);
+async function ioredis() {
+  const Redis = require("ioredis");
+  const one = new Redis(port), other = new Redis(last);
+  assert.equal(await one.ping(), "PONG");
+  assert.equal(await one.set("k", "v"), "OK");
+  assert.equal(await other.get("k"), "v");
+  assert.equal(await other.get("nothing"), null);
+  assert.equal(await one.mset("{m}a", "1", "{m}b", "2"), "OK");
+  assert.deepEqual(await other.mget("{m}a", "nothing", "{m}b"), ["1", null, "2"]);
+  assert.equal(await one.exists("k", "nothing"), 1);
+  assert.equal(await one.strlen("k"), 1);
+  assert.equal(await one.type("k"), "string");
+  assert.equal(await one.dbsize(), 3);
+  const keys = [];
+  for await (const page of one.scanStream({ count: 2 })) keys.push(...page);
+  assert.deepEqual(keys.sort(), ["k", "{m}a", "{m}b"]);
+  assert.deepEqual((await one.getBuffer("k")), Buffer.from("v"));
+  const replies = await one.pipeline().set("p", 1).get("p").del("p").exec();
+  assert.deepEqual(replies.map(([error, reply]) => [error, String(reply)]), [[null, "OK"], [null, "1"], [null, "1"]]);
+  assert.equal(await one.unlink("k"), 1);
+  assert.equal(await one.del("{m}a", "{m}b"), 2);
+  one.disconnect(); other.disconnect();
+  console.log("  ioredis", require("ioredis/package.json").version, "done");
+}
+async function nodeRedis() {
+  const { createClient } = require("redis");
+  for (const RESP of [3, 2]) {
+    const one = await createClient({ url: `redis://127.0.0.1:${port}`, RESP }).connect();
+    const other = await createClient({ url: `redis://127.0.0.1:${last}`, RESP }).connect();
+    assert.equal(await one.ping(), "PONG");
+    assert.equal(await one.echo("x"), "x");
+    assert.equal(await one.set("k", "v"), "OK");
+    assert.equal(await other.get("k"), "v");
+    assert.equal(await other.get("nothing"), null);
+    assert.equal(await one.mSet({ "{m}a": "1", "{m}b": "2" }), "OK");
+    assert.deepEqual(await other.mGet(["{m}a", "nothing", "{m}b"]), ["1", null, "2"]);
+    assert.equal(await one.exists(["k", "nothing"]), 1);
+    assert.equal(await one.strLen("k"), 1);
+    assert.equal(await one.type("k"), "string");
+    assert.equal(await one.dbSize(), 3);
+    const keys = [];
+    for await (const page of one.scanIterator({ COUNT: 2 })) keys.push(...[page].flat());
+    assert.deepEqual(keys.sort(), ["k", "{m}a", "{m}b"]);
+    assert.equal(await one.unlink("k"), 1);
+    assert.equal(await one.del(["{m}a", "{m}b"]), 2);
+    one.destroy(); other.destroy();
+  }
+  console.log("  node-redis", require("redis/package.json").version, "done");
+}
+ioredis().then(nodeRedis).catch((error) => { console.error(error); process.exit(1); });
+JS
+(cd "$work" && timeout 60 node clients.cjs "$port" "$last")
+
+echo "== redis-benchmark"
+redis-benchmark -p "$port" -t set,get,mset -n 20000 -c 20 -P 4 --csv | tee "$work/benchmark.csv"
+[ "$(grep -c '^"\(SET\|GET\|MSET\)' "$work/benchmark.csv")" = 3 ] || fail "redis-benchmark"
+verdict PASS "redis-cli, redis-py, ioredis, node-redis and redis-benchmark ran unmodified"
