@@ -1,0 +1,204 @@
+//! The command line as a person or a script uses it: every data command against a live cluster,
+//! exit codes, output formats, and the prompt of `dev` through a pipe.
+
+mod common;
+
+use std::process::Output;
+
+use common::{Node, Value, cli, cli_with_input, free_port, said, wait_for};
+use serde_json::{Value as JsonValue, json};
+
+/// Runs a command against `node` that must succeed, and returns its standard output.
+fn done(node: &Node, arguments: &[&str]) -> String {
+    let output = run(node, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    String::from_utf8(output.stdout).expect("these outputs are text")
+}
+
+fn run(node: &Node, arguments: &[&str]) -> Output {
+    let addr = node.addr();
+    cli(&[arguments, &["--addr", &addr]].concat())
+}
+
+fn rows(text: &str) -> Vec<JsonValue> {
+    text.lines().map(|line| serde_json::from_str(line).expect("a row is JSON")).collect()
+}
+
+#[test]
+fn data_commands_do_what_their_names_say_through_any_node() {
+    let nodes = Node::cluster(3, &[]);
+    let (one, two, three) = (&nodes[0], &nodes[1], &nodes[2]);
+    done(one, &["set", "user:1", "Ada"]);
+    assert_eq!(done(two, &["get", "user:1"]), "Ada");
+    done(two, &["set", "user:2", "Grace", "--level", "all"]);
+    let found = rows(&done(three, &["mget", "user:1", "nobody", "user:2"]));
+    assert_eq!(found[0]["value"], "Ada");
+    assert_eq!(found[1]["value"], JsonValue::Null);
+    assert_eq!(found[2]["value"], "Grace");
+    let listed = rows(&done(one, &["scan", "--prefix", "user:", "--values"]));
+    let mut keys: Vec<_> = listed.iter().map(|row| row["key"].to_string()).collect();
+    keys.sort();
+    assert_eq!(keys, ["\"user:1\"", "\"user:2\""]);
+    done(three, &["del", "user:1"]);
+    let absent = run(one, &["get", "user:1"]);
+    assert_eq!(absent.status.code(), Some(1), "{}", said(&absent));
+    assert!(said(&absent).contains("not found"), "{}", said(&absent));
+}
+
+#[test]
+fn concurrent_values_are_listed_shown_and_resolved() {
+    let nodes = Node::cluster(1, &[]);
+    let node = &nodes[0];
+    done(node, &["set", "cart", "milk", "--context", ""]);
+    done(node, &["set", "cart", "bread", "--context", ""]);
+    let conflicts = rows(&done(node, &["conflicts"]));
+    let values: Vec<_> = conflicts.iter().map(|row| row["value"].clone()).collect();
+    assert_eq!(values, ["bread", "milk"], "{conflicts:?}");
+    let siblings = rows(&done(node, &["get", "cart", "--siblings", "--output", "jsonl"]));
+    assert_eq!(siblings.len(), 2, "{siblings:?}");
+    let context = siblings[0]["context"].as_str().expect("a read returns a context");
+    done(node, &["set", "cart", "both", "--context", context]);
+    assert_eq!(done(node, &["conflicts"]), "");
+    assert_eq!(done(node, &["get", "cart"]), "both");
+}
+
+#[test]
+fn a_bulk_is_written_whole_or_refused_with_nothing_applied() {
+    let nodes = Node::cluster(5, &[]);
+    let addr = nodes[0].addr();
+    let line = |key: &str| format!("{{\"key\":\"{key}\",\"value\":1}}\n");
+    let tagged = line("{eve}a") + &line("{eve}b");
+    let output = cli_with_input(&["bulk", "-", "--addr", &addr], tagged.as_bytes());
+    assert!(output.status.success(), "{}", said(&output));
+    let wide: String = (0..50).map(|number| line(&format!("wide{number}"))).collect();
+    let output = cli_with_input(&["bulk", "-", "--addr", &addr], wide.as_bytes());
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("tag"), "it says what to do: {}", said(&output));
+    assert_eq!(nodes[1].json().call(&json!({"cmd": "COUNT"}))["count"], 2);
+}
+
+#[test]
+fn what_was_imported_is_exported_byte_for_byte() {
+    let nodes = Node::cluster(3, &[]);
+    let folder = common::folder();
+    let lines: Vec<String> = (0..3_000)
+        .map(|number| {
+            let text = "line\\n\\\"quoted\\\"".repeat(number % 7);
+            format!(r#"{{"key":"package-{number}","value":{{"n":{number}.50,"text":"{text}"}}}}"#)
+        })
+        .collect();
+    let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    std::fs::write(&input, lines.join("\n") + "\n").expect("a file can be written");
+    let input = input.to_str().expect("folders of tests are UTF-8");
+    let output = output.to_str().expect("folders of tests are UTF-8");
+    done(&nodes[0], &["import", input, "--json-values"]);
+    done(&nodes[1], &["export", output, "--json-values"]);
+    let exported = std::fs::read_to_string(output).expect("the export is there");
+    let (mut found, mut expected): (Vec<&str>, Vec<&str>) =
+        (exported.lines().collect(), lines.iter().map(String::as_str).collect());
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert!(found == expected, "{} lines came back of {}", found.len(), expected.len());
+}
+
+#[test]
+fn status_ring_and_explain_speak_to_people_and_to_programs() {
+    let nodes = Node::cluster(3, &[]);
+    let node = &nodes[0];
+    done(node, &["set", "a", "1", "--level", "all"]);
+    for name in ["n1", "n2", "n3"] {
+        assert!(done(node, &["status", "--output", "table"]).contains(name));
+        assert!(done(node, &["ring", "--output", "table"]).contains(name));
+        assert!(done(node, &["explain", "a", "--output", "table"]).contains(name));
+    }
+    let status: JsonValue =
+        serde_json::from_str(&done(node, &["status", "--output", "json"])).expect("it is JSON");
+    assert_eq!(status["members"].as_array().map(Vec::len), Some(3), "{status}");
+    let explained: JsonValue =
+        serde_json::from_str(&done(node, &["explain", "a", "-o", "json"])).expect("it is JSON");
+    let replicas = explained["replicas"].as_array().expect("a key has replicas");
+    assert_eq!(replicas.len(), 3, "{explained}");
+    let versions: Vec<_> = replicas.iter().map(|replica| &replica["versions"]).collect();
+    assert!(versions.iter().all(|version| *version == versions[0]), "{explained}");
+}
+
+#[test]
+fn exit_codes_tell_what_became_of_a_request() {
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let output = cli(&["set", "a", "1", "--addr", &nowhere]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let output = cli(&["set", "a"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let output = cli(&["sim", "run"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("not in this version"), "{}", said(&output));
+    let nodes = Node::cluster(1, &[]);
+    let output = run(&nodes[0], &["get", "a", "-r", "2"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("replicas"), "{}", said(&output));
+}
+
+#[test]
+fn the_dev_prompt_kills_restarts_cuts_and_heals_what_a_pipe_says() {
+    let port = wait_for("five free ports in a row, twice", || {
+        let port = free_port();
+        let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        (port..port + 5).all(|port| free(port) && free(port + 1_000)).then_some(port)
+    });
+    let script = "status\nset k v\n@5 get k\nkill 2\n@1 set k w\n@3 get k\n@2 get k\nrestart 2\n\
+                  @2 get k\npartition 1,2 | 3,4,5\nwait 3\n@4 set split yes\nheal\nwait\n\
+                  @1 set k x\n@5 get k\nfrob\nquit\n";
+    let arguments = ["dev", "--port", &port.to_string()];
+    let output = cli_with_input(&arguments, script.as_bytes());
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    let after = |command: &str| {
+        let prompt = format!("dev> {command}\n");
+        let rest = text.split(&prompt).nth(1).unwrap_or_else(|| panic!("no {command}: {text}"));
+        rest.split("dev> ").next().unwrap_or_default().trim().to_owned()
+    };
+    assert_eq!(after("@5 get k"), "v", "{text}");
+    assert_eq!(after("@3 get k"), "w", "the others go on: {text}");
+    assert!(after("kill 2").contains("dead"), "{text}");
+    assert!(after("restart 2").contains("serves again"), "{text}");
+    assert!(after("frob").contains("help"), "{text}");
+    for name in ["n1", "n2", "n3", "n4", "n5"] {
+        assert!(after("status").contains(name), "{text}");
+    }
+    // The last value: whatever the partition left, one write after it wins everywhere.
+    let last = text.rsplit("dev> @5 get k\n").next().and_then(|rest| rest.lines().next());
+    assert_eq!(last, Some("x"), "{text}");
+}
+
+#[test]
+fn a_dev_cluster_serves_redis_clients_until_it_is_told_to_stop() {
+    use std::io::Write;
+    let mut child = std::process::Command::new(common::binary())
+        .args(["dev", "--nodes", "3", "--port", "0"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary under test can be started");
+    let stdout = child.stdout.take().expect("standard output is piped");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
+    let mut greeting = String::new();
+    let ports: Vec<u16> = loop {
+        let line = lines.next().expect("dev greets").expect("its output can be read");
+        greeting.push_str(&line);
+        let words = greeting.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
+        let ports: Vec<u16> = words
+            .filter_map(|word| word.strip_prefix("127.0.0.1:"))
+            .filter_map(|port| port.parse().ok())
+            .collect();
+        if ports.len() >= 3 {
+            break ports;
+        }
+    };
+    let mut first = common::Resp::open(ports[0]);
+    assert_eq!(first.say("SET k v"), Value::Simple("OK".into()));
+    assert_eq!(common::Resp::open(ports[2]).say("GET k"), Value::text("v"));
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    stdin.write_all(b"quit\n").expect("dev reads its input");
+    let status = child.wait().expect("a child can be waited for");
+    assert!(status.success(), "quit ends it with 0");
+}
