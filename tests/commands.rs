@@ -181,19 +181,13 @@ fn a_dev_cluster_serves_redis_clients_until_it_is_told_to_stop() {
         .expect("the binary under test can be started");
     let stdout = child.stdout.take().expect("standard output is piped");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
-    let mut greeting = String::new();
-    let ports: Vec<u16> = loop {
+    let mut ports: Vec<u16> = Vec::new();
+    while ports.len() < 3 {
         let line = lines.next().expect("dev greets").expect("its output can be read");
-        greeting.push_str(&line);
-        let words = greeting.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
-        let ports: Vec<u16> = words
-            .filter_map(|word| word.strip_prefix("127.0.0.1:"))
-            .filter_map(|port| port.parse().ok())
-            .collect();
-        if ports.len() >= 3 {
-            break ports;
-        }
-    };
+        let addr = line.split("clients 127.0.0.1:").nth(1);
+        let port = addr.and_then(|rest| rest.split_whitespace().next());
+        ports.extend(port.map(|port| port.parse::<u16>().expect("a port is a number")));
+    }
     let mut first = common::Resp::open(ports[0]);
     assert_eq!(first.say("SET k v"), Value::Simple("OK".into()));
     assert_eq!(common::Resp::open(ports[2]).say("GET k"), Value::text("v"));
