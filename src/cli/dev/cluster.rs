@@ -167,7 +167,7 @@ impl Cluster {
 
     /// What is said when the cluster is up.
     pub(crate) fn greeting(&self) -> String {
-        let mut text = format!("a cluster of {} answers:\n", self.slots.len());
+        let mut text = format!("a cluster of {} is ready:\n", self.slots.len());
         for node in self.running() {
             let (clients, nodes) = (node.client_addr(), node.cluster_addr());
             writeln!(text, "  {}  clients {clients}  nodes {nodes}", node.name())
