@@ -16,6 +16,8 @@ mod parked;
 mod partition;
 mod replica;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Deref;

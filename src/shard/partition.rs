@@ -156,7 +156,7 @@ impl Partition {
         gone.sort_unstable();
         self.clock.add(dot);
         let seen = seen_after(&made.object, dot, known);
-        let siblings = made.object.entries.len();
+        let siblings = made.object.shown().len();
         let mut dots = Vec::with_capacity(1 + gone.len());
         dots.push(dot);
         dots.extend_from_slice(&gone);
@@ -174,8 +174,8 @@ impl Partition {
 
     /// The answer to a request that this replica has done, or has been told of, before.
     fn repeated(held: Object, key: Key, dot: Dot) -> Minted {
-        let existed = held.entries.len() > 1;
-        let siblings = held.entries.len();
+        let siblings = held.shown().len();
+        let existed = siblings > 1;
         let seen = seen_after(&held, dot, VersionVector::new());
         let item = ReplicaItem { key, object: held, dots: Vec::new() };
         Minted { record: None, item, dot, existed, seen, siblings, dropped: 0 }

@@ -14,7 +14,7 @@ use super::super::replica::{Local, digest};
 use super::super::{Origin, Seq, Shard, Table, Ticket, Turn};
 use super::{Machine, Place, byte, left_ms, needed, unavailable, words};
 use crate::api::{Fault, Level, Op, Read, Reply, Request};
-use crate::causality::{NodeId, Object, encode_context, merge};
+use crate::causality::{Entry, NodeId, Object, encode_context, merge};
 use crate::hash::{Key, PartitionId};
 use crate::time::Mono;
 
@@ -472,12 +472,13 @@ impl From<ReadAnswer> for Answer {
 /// What a client is shown of an object: the winner first, and the token that covers all siblings.
 pub(super) fn shown(partition: PartitionId, object: Object) -> Read {
     let context = encode_context(partition, &object.cover()).into();
-    let Object { entries: mut siblings, ctx: mut vector_clock } = object;
-    for entry in &siblings {
+    let crowd = (object.entries.len() > 1)
+        .then(|| object.shown().into_iter().cloned().collect::<Vec<Entry>>());
+    let Object { entries, ctx: mut vector_clock } = object;
+    for entry in &entries {
         vector_clock.raise_to(entry.dot);
     }
-    siblings.sort_unstable_by_key(|entry| std::cmp::Reverse((entry.hlc, entry.dot)));
-    Read { siblings, context, vector_clock }
+    Read { siblings: crowd.unwrap_or(entries), context, vector_clock }
 }
 
 fn object(answer: &Answer) -> Option<&Object> {
