@@ -8,10 +8,12 @@
 //! a batch holds a key, the input is parked as it came and runs again from the start.
 
 mod coordinator;
+mod glob;
 mod held;
 mod latency;
 pub mod message;
 mod operations;
+mod pages;
 mod parked;
 mod partition;
 mod replica;
@@ -40,6 +42,7 @@ use held::Held;
 use latency::Latency;
 use message::{CallId, Nack, Route};
 use operations::Operations;
+use pages::Pages;
 use parked::{Parked, Waiting};
 use partition::{Partitions, State};
 
@@ -152,6 +155,7 @@ pub struct Shard {
     held: Held,
     /// Tokens that a batch let go, whose inputs are to be run in this step.
     freed: VecDeque<Token>,
+    pages: Pages,
     /// Messages of this shard to itself, to be handled in this step.
     inner: VecDeque<(Seq, Message)>,
     /// Those that rest on a put that is not durable yet, and an order among equals.
@@ -222,6 +226,7 @@ impl Shard {
             parked: Parked::default(),
             held: Held::default(),
             freed: VecDeque::new(),
+            pages: Pages::default(),
             inner: VecDeque::new(),
             resting: BTreeMap::new(),
             rested: 0,
@@ -252,13 +257,13 @@ impl Shard {
 
     /// Whether a job has work, which [`Shard::work`] does a slice of.
     pub fn has_work(&self) -> bool {
-        false
+        self.has_pages()
     }
 
     /// Does a slice of the jobs: at most `units` records.
     pub fn work<T: Table>(&mut self, now: Now, table: &mut T, out: &mut Output, units: u32) {
         let mut turn = Turn { now, table, out };
-        let _ = units;
+        self.work_on_pages(&mut turn, units);
         self.on_inner(&mut turn);
     }
 
@@ -317,13 +322,18 @@ impl Shard {
                 self.on_apply(turn, from, call, batch, parts);
             }
             Message::Release { batch, .. } => self.on_release(from, batch),
-            Message::Page { .. } | Message::Count { .. } | Message::Explain { .. } => {
-                self.refuse_message(turn, from, &message, Nack::Overloaded);
+            Message::Page { .. } => self.on_page(turn, from, message),
+            Message::Count { call, partition, bucket } => {
+                self.on_count(turn, from, call, partition, bucket);
+            }
+            Message::Explain { call, partition, key } => {
+                self.on_explain(turn, from, call, partition, key);
             }
         }
     }
 
     fn on_fetched<T: Table>(&mut self, turn: &mut Turn<'_, T>, token: Token) {
+        self.read_fetched(turn, token);
         if self.parked.fetched(token) {
             self.run_again(turn, token);
         }

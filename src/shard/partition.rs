@@ -123,6 +123,11 @@ impl Partition {
         self.newest
     }
 
+    /// What is known of the whole partition. A statement about it rests on [`Partition::newest`].
+    pub(super) fn clock(&self) -> &PartitionClock {
+        &self.clock
+    }
+
     /// The object with everything that this replica knows about its key, in the step that read it
     /// (rule R1). A replica that is being rebuilt fills nothing (rule R5).
     pub(super) fn filled(&self, stored: Object) -> Object {

@@ -6,23 +6,29 @@
 //! client: so each request is answered once.
 
 mod batch;
+mod count;
+mod explain;
 mod put;
 mod read;
+mod scan;
 
 use super::message::{CallId, Message, Nack};
 use super::operations::OperationId;
 use super::parked::Waiting;
 use super::{Origin, Row, Seq, Shard, Table, Ticket, Turn};
-use crate::api::{Fault, Op, Reply, Request, RequestId};
+use crate::api::{Fault, Level, Op, Reply, Request, RequestId};
 use crate::causality::NodeId;
 use crate::cluster::Phase;
 use crate::hash::{Key, PartitionId};
 use crate::limits::TIMEOUT_MS_MAX;
 use crate::time::Mono;
 use batch::Batching;
+use count::Counting;
+use explain::Explaining;
 use put::{Forwarding, Leading};
 use rand::RngExt;
 use read::Reading;
+use scan::Scanning;
 
 /// An operation that waits for answers.
 #[derive(Debug)]
@@ -35,6 +41,12 @@ pub(super) enum Machine {
     Leading(Leading),
     /// A read of one key.
     Reading(Box<Reading>),
+    /// A page of the ring.
+    Scanning(Box<Scanning>),
+    /// A count of all keys.
+    Counting(Box<Counting>),
+    /// An explanation of a key.
+    Explaining(Box<Explaining>),
 }
 
 /// Where a key lies.
@@ -60,10 +72,9 @@ impl Shard {
             Op::Put { .. } | Op::Delete { .. } => self.begin_write(turn, ticket, request),
             Op::Get { .. } => self.begin_read(turn, ticket, request),
             Op::Batch { .. } => self.begin_batch(turn, ticket, request),
-            Op::Scan(_) => Err(not_yet("SCAN")),
-            Op::Count { .. } => Err(not_yet("COUNT")),
-            Op::Explain { .. } => Err(not_yet("EXPLAIN")),
-            Op::Conflicts { .. } => Err(not_yet("CONFLICTS")),
+            Op::Scan(_) | Op::Conflicts { .. } => self.begin_scan(turn, ticket, request),
+            Op::Count { .. } => self.begin_count(turn, ticket, &request),
+            Op::Explain { .. } => self.begin_explain(turn, ticket, request),
         };
         if let Err(fault) = done {
             self.fail(turn, Origin::Client(ticket), fault);
@@ -107,6 +118,16 @@ impl Shard {
             (Machine::Reading(machine), Message::ReplicateAck { refusal, .. }) => {
                 machine.on_ack(self, turn, question, from, refusal).map(Machine::Reading)
             }
+            (Machine::Scanning(machine), message @ Message::PageReply { .. }) => {
+                machine.on_page(self, turn, question, from, message).map(Machine::Scanning)
+            }
+            (Machine::Counting(machine), Message::CountReply { count, events, .. }) => {
+                let answer = (count, events);
+                machine.on_count(self, turn, question, from, answer).map(Machine::Counting)
+            }
+            (Machine::Explaining(machine), Message::ExplainReply { holding, .. }) => {
+                machine.on_holding(self, turn, question, from, holding).map(explaining)
+            }
             // An answer of another kind than was asked for: a forgery or a bug of that node.
             (machine, _) => Some(machine),
         };
@@ -125,6 +146,9 @@ impl Shard {
             Machine::Forwarding(machine) => machine.on_timer(self, turn).map(Machine::Forwarding),
             Machine::Leading(machine) => machine.on_timer(self, turn).map(Machine::Leading),
             Machine::Reading(machine) => machine.on_timer(self, turn).map(Machine::Reading),
+            Machine::Scanning(machine) => machine.on_timer(self, turn).map(Machine::Scanning),
+            Machine::Counting(machine) => machine.on_timer(self, turn).map(Machine::Counting),
+            Machine::Explaining(machine) => machine.on_timer(self, turn).map(explaining),
         };
         self.wait(id, machine);
     }
@@ -137,6 +161,9 @@ impl Shard {
             Machine::Forwarding(machine) => machine.on_reach(self, turn).map(Machine::Forwarding),
             Machine::Leading(machine) => machine.on_reach(self, turn).map(Machine::Leading),
             Machine::Reading(machine) => machine.on_reach(self, turn).map(Machine::Reading),
+            Machine::Scanning(machine) => machine.on_reach(self, turn).map(Machine::Scanning),
+            Machine::Counting(machine) => machine.on_reach(self, turn).map(Machine::Counting),
+            Machine::Explaining(machine) => machine.on_reach(self, turn).map(explaining),
         };
         self.wait(id, machine);
     }
@@ -148,6 +175,9 @@ impl Shard {
                 Machine::Forwarding(machine) => machine.wake(),
                 Machine::Leading(machine) => machine.wake(),
                 Machine::Reading(machine) => machine.wake(),
+                Machine::Scanning(machine) => machine.wake(),
+                Machine::Counting(machine) => machine.wake(),
+                Machine::Explaining(machine) => machine.wake(),
             };
             self.operations.wait(id, wake, machine);
         }
@@ -216,9 +246,18 @@ impl Shard {
     }
 }
 
+fn explaining(machine: Explaining) -> Machine {
+    Machine::Explaining(Box::new(machine))
+}
+
 /// How many of a row must take part: the number where there is one, else that of the level.
 fn needed(which: &str, number: Option<u8>, request: &Request, row: &Row) -> Result<usize, Fault> {
-    let Some(number) = number else { return Ok(request.level.required(row.len())) };
+    required(which, number, request.level, row)
+}
+
+/// The same, where only the level of the request is left.
+fn required(which: &str, number: Option<u8>, level: Level, row: &Row) -> Result<usize, Fault> {
+    let Some(number) = number else { return Ok(level.required(row.len())) };
     let needed = usize::from(number);
     if (1..=row.len()).contains(&needed) {
         return Ok(needed);
@@ -267,10 +306,3 @@ pub(super) fn words(why: Nack) -> &'static str {
 
 /// A few syncs of the log: by then some of what is in flight has gone.
 const RETRY_AFTER_MS: u32 = 50;
-
-fn not_yet(what: &str) -> Fault {
-    Fault::NotSupported {
-        what: String::from(what),
-        instead: String::from("it is being built; use GET, SET and DEL"),
-    }
-}
