@@ -55,7 +55,7 @@ impl Dev {
         let mut signals = runtime.block_on(async { StopSignals::new() })?;
         let mut cluster = Cluster::new(self)?;
         cluster.start()?;
-        cluster.wait_until_ready(&runtime)?;
+        cluster.wait_until_ready(&runtime, None)?;
         print!("{}", cluster.greeting());
         let cluster = Arc::new(Mutex::new(cluster));
         let (ended, mut end) = tokio::sync::oneshot::channel();

@@ -16,8 +16,8 @@ use super::record::{self, Record, Values};
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Each line of FILE is {\"key\":K,\"value\":V}. A string is stored as its characters, any other
-value as its compact JSON text, numbers exactly as written. With \"encoding\":\"base64\" in the line, key and
-value are base64 of any bytes. Other fields are ignored, and so are blank lines.
+value as its compact JSON text, numbers exactly as written. With \"encoding\":\"base64\" in the
+line, key and value are base64 of any bytes. Other fields and blank lines are ignored.
 
 Examples:
   peerage import packages.jsonl

@@ -29,7 +29,7 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use failure::Failure;
@@ -120,6 +120,7 @@ impl Command {
         match self {
             Self::Serve(command) => {
                 show_logs("info");
+                warn_of_unknown_variables();
                 command.run()
             }
             Self::Dev(command) => {
@@ -142,6 +143,32 @@ impl Command {
     }
 }
 
+/// Variables that stand for no flag: the filter of the log, and those of the tests.
+const OWN_VARIABLES: [&str; 4] =
+    ["PEERAGE_LOG", "PEERAGE_FULL", "PEERAGE_KEEP", "PEERAGE_TEST_SEED"];
+
+/// A misspelt variable would be a setting that is silently not made.
+fn warn_of_unknown_variables() {
+    let known = known_variables(Cli::command());
+    for (name, _) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("PEERAGE_")) else {
+            continue;
+        };
+        if !known.iter().any(|known| known == name) {
+            eprintln!("peerage: the variable {name} means nothing here and is ignored");
+        }
+    }
+}
+
+fn known_variables(mut cli: clap::Command) -> Vec<String> {
+    let mut known = OWN_VARIABLES.map(String::from).to_vec();
+    for command in cli.get_subcommands_mut() {
+        let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+        known.extend(variables.map(|name| name.to_string_lossy().into_owned()));
+    }
+    known
+}
+
 /// Log lines go to stderr, at `level` unless `PEERAGE_LOG` says otherwise.
 fn show_logs(level: &str) {
     let filter =
@@ -151,8 +178,6 @@ fn show_logs(level: &str) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -166,6 +191,17 @@ mod tests {
             let name = command.get_name().to_owned();
             let help = command.render_long_help().to_string();
             assert!(help.contains(&format!("  peerage {name}")), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn every_flag_of_serve_has_its_variable() {
+        let known = known_variables(Cli::command());
+        let mut cli = Cli::command();
+        let serve = cli.find_subcommand_mut("serve").unwrap();
+        for flag in serve.get_arguments().filter_map(clap::Arg::get_long) {
+            let name = format!("PEERAGE_{}", flag.replace('-', "_").to_uppercase());
+            assert!(known.contains(&name), "{name}");
         }
     }
 

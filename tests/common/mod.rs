@@ -38,10 +38,11 @@ pub(crate) fn rounds(brief: usize, long: usize) -> usize {
     if full() { long } else { brief }
 }
 
-/// The generator of this run: `PEERAGE_SEED`, or always the same.
+/// The generator of this run: `PEERAGE_TEST_SEED`, or always the same.
 pub(crate) fn generator() -> Xoshiro256PlusPlus {
-    let seed = std::env::var("PEERAGE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    eprintln!("seed {seed}; set PEERAGE_SEED for another");
+    let seed =
+        std::env::var("PEERAGE_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    eprintln!("seed {seed}; set PEERAGE_TEST_SEED for another");
     Xoshiro256PlusPlus::seed_from_u64(seed)
 }
 

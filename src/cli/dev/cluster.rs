@@ -21,8 +21,8 @@ use crate::server::{LinkControl, Node, NodeOptions};
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// What is added to the port for clients to give the port for nodes.
 const CLUSTER_PORT_OFFSET: u16 = 1_000;
-/// Longest wait for the cluster to answer, in steps of [`STEP`].
-const STEPS_MAX: u32 = 300;
+/// Longest wait for nodes to answer.
+const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Time after which a node that did not answer is asked again.
 const STEP: Duration = Duration::from_millis(100);
 /// A key that is read, and never written, to see whether a node answers.
@@ -145,24 +145,36 @@ impl Cluster {
         Ok(Client::new(addrs, None))
     }
 
-    /// Waits until every running node answers a read, 30 s at most.
-    pub(crate) fn wait_until_ready(&self, runtime: &Runtime) -> Result<(), Failure> {
-        let mut waiting: Vec<&Node> = self.running().collect();
-        for _ in 0..STEPS_MAX {
-            if let Some(failure) = waiting.iter().find_map(|node| node.failed()) {
-                return Err(Failure::Failed(failure.text));
+    /// Waits until the node `number`, or every running node, answers a read.
+    pub(crate) fn wait_until_ready(
+        &self,
+        runtime: &Runtime,
+        number: Option<usize>,
+    ) -> Result<(), Failure> {
+        let wanted = number.map(name);
+        let is_wanted = |node: &&Node| wanted.as_ref().is_none_or(|name| node.name() == name);
+        let mut waiting: Vec<&Node> = self.running().filter(is_wanted).collect();
+        let all_answer = async {
+            loop {
+                if let Some(failure) = waiting.iter().find_map(|node| node.failed()) {
+                    return Err(Failure::Failed(failure.text));
+                }
+                waiting.retain(|node| !answers(node));
+                let Some(node) = waiting.first() else { return Ok(()) };
+                let mut views = node.views();
+                // A new view is a reason to ask again; the time of a step is the longest wait.
+                let _ = tokio::time::timeout(STEP, views.changed()).await;
             }
-            waiting.retain(|node| !answers(node));
-            let Some(node) = waiting.first() else { return Ok(()) };
-            let mut views = node.views();
-            // A new view is a reason to ask again at once; the time of a step is the longest wait.
-            let _ = runtime.block_on(async { tokio::time::timeout(STEP, views.changed()).await });
-        }
-        let reasons: Vec<String> = waiting
-            .iter()
-            .map(|node| format!("{}: {}", node.name(), standing(&node.view())))
-            .collect();
-        Err(Failure::Failed(format!("some nodes do not answer.\n  {}", reasons.join("\n  "))))
+        };
+        let in_time = async { tokio::time::timeout(READY_WITHIN, all_answer).await };
+        runtime.block_on(in_time).unwrap_or_else(|_elapsed| {
+            let reasons: Vec<String> = waiting
+                .iter()
+                .map(|node| format!("{}: {}", node.name(), standing(&node.view())))
+                .collect();
+            let reasons = reasons.join("\n  ");
+            Err(Failure::Failed(format!("running, but not answering yet:\n  {reasons}")))
+        })
     }
 
     /// What is said when the cluster is up.

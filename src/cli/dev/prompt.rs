@@ -133,7 +133,7 @@ fn perform(cluster: &mut Cluster, command: Command) -> Result<String, Failure> {
         }
         Command::Restart(number) => {
             cluster.restart(number)?;
-            cluster.wait_until_ready(&serve::runtime()?)?;
+            cluster.wait_until_ready(&serve::runtime()?, Some(number))?;
             Ok(format!("n{number} serves again\n"))
         }
         Command::Partition(groups) => {
@@ -145,7 +145,7 @@ fn perform(cluster: &mut Cluster, command: Command) -> Result<String, Failure> {
             Ok(String::from("every link is whole\n"))
         }
         Command::Wait(None) => {
-            cluster.wait_until_ready(&serve::runtime()?)?;
+            cluster.wait_until_ready(&serve::runtime()?, None)?;
             Ok(String::from("every running node answers\n"))
         }
         Command::Wait(Some(time)) => {
