@@ -65,29 +65,51 @@ pub enum DirectoryError {
         /// Where the identity should be.
         path: PathBuf,
     },
+    /// It belongs to a node of another name.
+    #[error(
+        "{path} is the data directory of node {holds}, not of {asked}; give this node its own \
+         --data-dir, or leave --node-id away to go on as {holds}"
+    )]
+    Other {
+        /// Which directory.
+        path: PathBuf,
+        /// Whose it is.
+        holds: String,
+        /// Who asked for it.
+        asked: String,
+    },
     /// The identity cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
 
 impl Directory {
-    /// Makes or opens the directory for the node called `name`, and locks it.
-    pub(crate) fn open(path: &Path, name: &str) -> Result<Self, DirectoryError> {
+    /// Makes or opens the directory and locks it: for the node of this name, or else for the one
+    /// that lives there, which if it is new is called `otherwise`.
+    pub(crate) fn open(
+        path: &Path,
+        name: Option<&str>,
+        otherwise: &str,
+    ) -> Result<Self, DirectoryError> {
         make(path)?;
         let identity_path = path.join("identity");
         if !path.join("LOCK").exists() && !identity_path.exists() && !is_empty(path)? {
             return Err(DirectoryError::Foreign { path: path.to_owned() });
         }
         std::fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(at(path))?;
-        let lock = lock(path, name)?;
+        let lock = lock(path, name.unwrap_or(otherwise))?;
         let log = path.join("log");
         let identity = if let Some(identity) = Identity::read(&identity_path)? {
+            if let Some(asked) = name.filter(|asked| *asked != identity.name) {
+                let (path, asked) = (path.to_owned(), asked.to_owned());
+                return Err(DirectoryError::Other { path, holds: identity.name, asked });
+            }
             identity
         } else {
             if log.exists() && !is_empty(&log)? {
                 return Err(DirectoryError::NoIdentity { path: identity_path });
             }
-            Identity::create(&identity_path)?
+            Identity::create(&identity_path, name.unwrap_or(otherwise))?
         };
         make(&log)?;
         File::open(path).and_then(|folder| folder.sync_all()).map_err(at(path))?;
@@ -152,23 +174,34 @@ mod tests {
     fn a_directory_has_one_user_at_a_time_and_keeps_its_identity() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/node");
-        let first = Directory::open(&path, "n1").unwrap();
+        let first = Directory::open(&path, Some("n1"), "").unwrap();
         let identity = first.identity.clone();
-        let refused = Directory::open(&path, "n2").unwrap_err().to_string();
+        let refused = Directory::open(&path, Some("n2"), "").unwrap_err().to_string();
         let process = format!("node n1, process {}", std::process::id());
         assert!(refused.contains(&process), "{refused}");
         drop(first);
-        let second = Directory::open(&path, "n2").unwrap();
+        let second = Directory::open(&path, None, "127.0.0.1:6379").unwrap();
         assert_eq!(second.identity, identity);
+        assert_eq!(second.identity.name, "n1");
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn the_directory_of_another_node_is_refused_with_both_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node");
+        drop(Directory::open(&path, None, "n1").unwrap());
+        let refused = Directory::open(&path, Some("n2"), "").unwrap_err().to_string();
+        assert!(refused.contains("node n1, not of n2"), "{refused}");
+        assert!(Directory::open(&path, Some("n1"), "").is_ok());
     }
 
     #[test]
     fn a_folder_of_something_else_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("thesis.tex"), "text").unwrap();
-        let error = Directory::open(folder.path(), "n1").unwrap_err();
+        let error = Directory::open(folder.path(), Some("n1"), "").unwrap_err();
         assert!(matches!(error, DirectoryError::Foreign { .. }), "{error}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -176,10 +209,10 @@ mod tests {
     #[test]
     fn a_log_without_its_identity_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Directory::open(folder.path(), "n1").unwrap());
+        drop(Directory::open(folder.path(), Some("n1"), "").unwrap());
         std::fs::write(folder.path().join("log/00000001.seg"), "bytes").unwrap();
         std::fs::remove_file(folder.path().join("identity")).unwrap();
-        let error = Directory::open(folder.path(), "n1").unwrap_err();
+        let error = Directory::open(folder.path(), Some("n1"), "").unwrap_err();
         assert!(matches!(error, DirectoryError::NoIdentity { .. }), "{error}");
         assert!(!folder.path().join("identity").exists());
     }

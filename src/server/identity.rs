@@ -1,9 +1,10 @@
-//! Who this node is, for ever: an Ed25519 key pair in the file `identity`.
+//! Who this node is, for ever: an Ed25519 key pair and a name in the file `identity`.
 //!
 //! | line | content |
 //! | --- | --- |
 //! | 1 | `peerage-identity FORMAT` |
 //! | 2 | `ed25519-pkcs8 BASE64` |
+//! | 3 | `name NAME` |
 //!
 //! The file is written once, under another name first, so it is whole or absent. The node id is the
 //! first 16 bytes of SHA-256 of the public key, so nobody can claim it without the private one.
@@ -26,6 +27,7 @@ use crate::causality::NodeId;
 const FORMAT: u32 = 1;
 const MAGIC: &str = "peerage-identity";
 const KEY_KIND: &str = "ed25519-pkcs8";
+const NAME: &str = "name ";
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) struct Identity {
     pub(crate) node: NodeId,
     /// The Ed25519 public key.
     pub(crate) public_key: [u8; 32],
+    /// What people call it.
+    pub(crate) name: String,
 }
 
 /// Why there is no identity. Nothing was changed on the disk.
@@ -94,25 +98,31 @@ impl Identity {
             .and_then(|line| line.strip_prefix(KEY_KIND))
             .and_then(|rest| STANDARD.decode(rest.trim()).ok())
             .ok_or_else(|| damaged("the key is not base64"))?;
-        Self::of(&key).map(Some).ok_or_else(|| damaged("the key is not an Ed25519 key pair"))
+        let name = lines
+            .next()
+            .and_then(|line| line.strip_prefix(NAME))
+            .ok_or_else(|| damaged("it names no node"))?;
+        Self::of(&key, name).map(Some).ok_or_else(|| damaged("the key is not an Ed25519 key pair"))
     }
 
-    /// A new identity, durable in `path` when this returns (but for the name in its directory).
-    pub(crate) fn create(path: &Path) -> Result<Self, IdentityError> {
+    /// A new identity, durable in `path` when this returns (but for the file's name in its
+    /// directory). `name` fits one line.
+    pub(crate) fn create(path: &Path, name: &str) -> Result<Self, IdentityError> {
         let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .map_err(|ring::error::Unspecified| IdentityError::NoRandomness)?;
-        let text = format!("{MAGIC} {FORMAT}\n{KEY_KIND} {}\n", STANDARD.encode(key.as_ref()));
+        let encoded = STANDARD.encode(key.as_ref());
+        let text = format!("{MAGIC} {FORMAT}\n{KEY_KIND} {encoded}\n{NAME}{name}\n");
         let temporary = path.with_extension("new");
         write_synced(&temporary, text.as_bytes())
             .and_then(|()| std::fs::rename(&temporary, path))
             .map_err(|source| IdentityError::File { path: path.to_owned(), source })?;
-        Ok(Self::of(key.as_ref()).expect("a generated key pair is a key pair"))
+        Ok(Self::of(key.as_ref(), name).expect("a generated key pair is a key pair"))
     }
 
-    fn of(pkcs8: &[u8]) -> Option<Self> {
+    fn of(pkcs8: &[u8], name: &str) -> Option<Self> {
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
         let public_key: [u8; 32] = pair.public_key().as_ref().try_into().ok()?;
-        Some(Self { node: node_id(&public_key), public_key })
+        Some(Self { node: node_id(&public_key), public_key, name: name.to_owned() })
     }
 }
 
@@ -138,17 +148,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity");
         assert!(Identity::read(&path).unwrap().is_none());
-        let made = Identity::create(&path).unwrap();
+        let made = Identity::create(&path, "n1").unwrap();
         assert_eq!(Identity::read(&path).unwrap().unwrap(), made);
         assert_eq!(made.node, node_id(&made.public_key));
-        assert_ne!(Identity::create(&folder.path().join("other")).unwrap(), made);
+        assert_ne!(Identity::create(&folder.path().join("other"), "n1").unwrap(), made);
     }
 
     #[test]
     fn a_damaged_or_newer_file_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("identity");
-        Identity::create(&path).unwrap();
+        Identity::create(&path, "n1").unwrap();
         let whole = std::fs::read_to_string(&path).unwrap();
         let check = |text: &str, expected: &str| {
             std::fs::write(&path, text).unwrap();
@@ -157,8 +167,9 @@ mod tests {
             assert!(error.contains("identity"), "{error}");
         };
         check(&whole.replace("identity 1", "identity 2"), "format 2, this version reads up to 1");
+        check(&whole.replace("name n1\n", ""), "names no node");
         check("", "first line");
         check("peerage-identity 1\ned25519-pkcs8 ???\n", "not base64");
-        check("peerage-identity 1\ned25519-pkcs8 AAAA\n", "not an Ed25519 key pair");
+        check("peerage-identity 1\ned25519-pkcs8 AAAA\nname n1\n", "not an Ed25519 key pair");
     }
 }

@@ -140,8 +140,12 @@ impl Node {
         check(&config)?;
         let clock = Clock::start();
         let addresses = Addresses::bind(&config)?;
-        let name = config.node_id.clone().unwrap_or_else(|| addresses.clients.to_string());
-        let directory = Directory::open(&config.data_dir, &name)?;
+        let directory = Directory::open(
+            &config.data_dir,
+            config.node_id.as_deref(),
+            &addresses.clients.to_string(),
+        )?;
+        let name = directory.identity.name.clone();
         let shards = config.shards.unwrap_or_else(shards_default);
         let mut log = open_log(&config, &directory, shards, clock)?;
         let recovered = log.take_recovered();
@@ -336,6 +340,8 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 const TELL_PATIENCE: Duration = Duration::from_secs(1);
 /// Time that the last sync may take when the node stops.
 const SYNC_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest name of a node: it stands in tables and in every greeting.
+const NAME_BYTES_MAX: usize = 64;
 /// What is added to the port for clients where no port for other nodes is given.
 const CLUSTER_PORT_OFFSET: u16 = 1_000;
 
@@ -346,6 +352,11 @@ fn check(config: &Config) -> Result<(), StartError> {
     }
     if config.shards.is_some_and(|shards| shards == 0 || shards > limits::SHARDS_MAX) {
         return bad(format!("shards must be 1 to {}", limits::SHARDS_MAX));
+    }
+    if config.node_id.as_ref().is_some_and(|name| !is_name(name)) {
+        return bad(format!(
+            "node-id must have 1 to {NAME_BYTES_MAX} bytes, all of them printable"
+        ));
     }
     if config.replicas == 0 || config.replicas > limits::REPLICAS_MAX {
         return bad(format!("replicas must be 1 to {}", limits::REPLICAS_MAX));
@@ -363,6 +374,11 @@ fn check(config: &Config) -> Result<(), StartError> {
         return bad(format!("give --cluster-port where the port is above {max}"));
     }
     Ok(())
+}
+
+/// Whether people can read it and it fits one line.
+fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 /// Cores - 1, at least 1: the last core is for the log, the control thread and the kernel.
