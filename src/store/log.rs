@@ -1,7 +1,27 @@
 //! The log of one node: takes what the shards and the control plane put, and makes it durable.
+//!
+//! This file holds the state and the border; the path of a write is in `append`, segments and
+//! MANIFEST in `upkeep`, compaction in `compact`. Invariants: log sequence numbers grow by one per
+//! record and are given in the order in which records lie in the files; nothing is announced as
+//! durable before the operation that makes it so has returned; after the first failure nothing is
+//! announced and nothing is done.
 
-use super::border::{Event, LogBatch, LogConfig, LogStatus};
-use super::disk::{Disk, DiskDone, DiskError, FileName, IoId};
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use rand::SeedableRng as _;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use super::append::Append;
+use super::border::{Answer, Event, LogBatch, LogConfig, LogError, LogNote, LogStatus, Recovered};
+use super::codec::to_u64;
+use super::disk::{Disk, DiskDone, DiskError, DiskOp, FileName, IoId};
+use super::harvest::Control;
+use super::queue::{Put, Queue};
+use super::record::{Seed, encode_control};
+use super::recovery::{Outcome, Recovery};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::upkeep::Upkeep;
 use crate::cluster::ControlRecord;
 use crate::shard::{Seq, ShardId};
 use crate::time::{Mono, Now};
@@ -9,34 +29,174 @@ use crate::time::{Mono, Now};
 /// The log of one node.
 #[derive(Debug)]
 pub struct Log {
-    config: LogConfig,
-    events: Vec<Event>,
+    pub(super) config: LogConfig,
+    pub(super) phase: Phase,
+    pub(super) queue: Queue,
+    pub(super) append: Append,
+    pub(super) upkeep: Upkeep,
+    /// Every segment file that holds records or is about to.
+    pub(super) segments: BTreeMap<u32, Held>,
+    /// The segment that is appended to.
+    pub(super) active: Option<u32>,
+    /// The highest number that a segment file ever had.
+    pub(super) last_number: u32,
+    /// The number of the next record.
+    pub(super) next_lsn: u64,
+    /// Every record below this is on stable storage.
+    pub(super) synced_lsn: u64,
+    /// The newest durable control record of each slot, and those on their way.
+    pub(super) control: BTreeMap<u8, Control>,
+    pub(super) control_pending: Vec<(Seq, u8, Bytes)>,
+    /// For each writer the newest put handed, and the newest one announced as durable.
+    pub(super) handed: Vec<Seq>,
+    pub(super) durable: Vec<Seq>,
+    pub(super) full: bool,
+    pub(super) rng: Xoshiro256PlusPlus,
+    pub(super) events: Vec<Event>,
+    pub(super) status: LogStatus,
+    io: Vec<(IoId, Owner)>,
+    next_io: u64,
+}
+
+/// Where a log stands.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Recovering(Box<Recovery>),
+    Running,
+    Failed,
+}
+
+/// Whose operation it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Recovery,
+    Append,
+    Upkeep,
+}
+
+/// A segment file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// Which one.
+    pub(super) segment: Segment,
+    /// Where its records end.
+    pub(super) end: u64,
+    /// Bytes of records that are the newest of their keys, as places count them.
+    pub(super) live: u64,
+    /// Something in it is damaged: it stays as it is.
+    pub(super) damaged: bool,
+    /// MANIFEST lists it durably.
+    pub(super) listed: bool,
+    /// It holds no record yet.
+    pub(super) spare: bool,
+}
+
+impl Held {
+    /// Its number.
+    pub(super) fn number(&self) -> u32 {
+        self.segment.number
+    }
+
+    /// Whether it can become the segment that is appended to.
+    pub(super) fn is_ready(&self) -> bool {
+        self.spare && self.listed && !self.damaged
+    }
+
+    /// Bytes of its records, and of them those that are not live.
+    pub(super) fn used_and_dead(&self) -> (u64, u64) {
+        let used = self.end.saturating_sub(to_u64(SEGMENT_HEADER_BYTES));
+        (used, used.saturating_sub(self.live))
+    }
 }
 
 impl Log {
     /// A log that recovers what its disk holds as soon as it is pumped.
     pub fn new(config: LogConfig) -> Self {
-        Self { config, events: Vec::new() }
+        assert!(config.shards > 0, "a node has at least one shard");
+        let writers = usize::from(config.shards) + 1;
+        Self {
+            phase: Phase::Recovering(Box::new(Recovery::new(config.clone()))),
+            queue: Queue::new(writers),
+            append: Append::default(),
+            upkeep: Upkeep::default(),
+            segments: BTreeMap::new(),
+            active: None,
+            last_number: 0,
+            next_lsn: 1,
+            synced_lsn: 1,
+            control: BTreeMap::new(),
+            control_pending: Vec::new(),
+            handed: vec![Seq(0); writers],
+            durable: vec![Seq(0); writers],
+            full: false,
+            rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
+            events: Vec::new(),
+            status: LogStatus::default(),
+            io: Vec::new(),
+            next_io: 0,
+            config,
+        }
     }
 
-    /// Takes the puts of a turn of a shard.
+    /// Takes what a shard has for the log after a turn. Only after `Event::Recovered`.
     pub fn hand(&mut self, shard: ShardId, batch: LogBatch) {
-        let _ = (shard, batch, &self.config);
+        let writer = usize::from(shard.0);
+        let LogBatch { mut bytes, puts, freed, answers } = batch;
+        for put in puts {
+            let bytes = bytes.split_to(put.bytes);
+            self.handed[writer] = put.seq;
+            self.queue.push(writer, Put { seq: put.seq, group: put.group, bytes });
+        }
+        for (segment, bytes) in freed {
+            // A segment that is gone has no live bytes to lose.
+            if let Some(held) = self.segments.get_mut(&segment) {
+                held.live = held.live.saturating_sub(bytes);
+            }
+        }
+        for answer in answers {
+            match answer {
+                Answer::Live { records, clocks } => self.on_live(writer, &records, clocks),
+                Answer::Released { segment } => self.on_released(segment),
+            }
+        }
     }
 
-    /// Takes a record of the control plane; numbers grow.
+    /// Takes a record of the control plane; numbers grow. Only after `Event::Recovered`.
     pub fn hand_control(&mut self, seq: Seq, record: ControlRecord) {
-        let _ = (seq, record);
+        let writer = self.control_writer();
+        let mut bytes = BytesMut::new();
+        encode_control(&mut bytes, record.slot, &record.body);
+        self.handed[writer] = seq;
+        self.control_pending.push((seq, record.slot, record.body));
+        self.queue.push(writer, Put { seq, group: None, bytes });
     }
 
     /// Submits every operation that can begin now.
     pub fn pump(&mut self, now: Now, disk: &mut impl Disk) {
-        let _ = (now, disk);
+        while let Some((owner, op)) = self.next_operation(now) {
+            let id = IoId(self.next_io);
+            self.next_io += 1;
+            self.io.push((id, owner));
+            disk.submit(id, op);
+        }
     }
 
     /// Takes in what an operation returned.
     pub fn on_io(&mut self, now: Now, id: IoId, result: Result<DiskDone, DiskError>) {
-        let _ = (now, id, result);
+        let position = self.io.iter().position(|(other, _)| *other == id);
+        let Some((_, owner)) = position.map(|position| self.io.swap_remove(position)) else {
+            return;
+        };
+        let outcome = match (&mut self.phase, owner) {
+            (Phase::Failed, _) => Ok(()),
+            (Phase::Recovering(recovery), _) => recovery.on_done(result),
+            (Phase::Running, Owner::Append) => self.on_appended(now, result),
+            (Phase::Running, Owner::Upkeep) => self.on_upkeep(now, result),
+            (Phase::Running, Owner::Recovery) => Ok(()),
+        };
+        if let Err(error) = outcome {
+            self.fail(error);
+        }
     }
 
     /// What happened since the last call.
@@ -46,21 +206,129 @@ impl Log {
 
     /// When to pump again even if nothing happens.
     pub fn deadline(&self) -> Option<Mono> {
-        None
+        match self.phase {
+            Phase::Running => {
+                let deadlines = [self.append_deadline(), self.upkeep_deadline()];
+                deadlines.into_iter().flatten().min()
+            }
+            Phase::Recovering(_) | Phase::Failed => None,
+        }
     }
 
     /// The file that is appended to: its operations are what clients wait for.
     pub fn appends_to(&self) -> Option<FileName> {
-        None
+        self.active.map(FileName::Segment)
     }
 
     /// Whether everything handed is durable and no operation is under way.
     pub fn is_idle(&self) -> bool {
-        true
+        match self.phase {
+            Phase::Running => {
+                self.queue.is_empty() && self.io.is_empty() && self.handed == self.durable
+            }
+            Phase::Recovering(_) => false,
+            Phase::Failed => true,
+        }
     }
 
     /// What it has done and holds.
     pub fn status(&self) -> LogStatus {
-        LogStatus::default()
+        let segments = self.segments.values();
+        LogStatus {
+            segments: to_u64(self.segments.len()),
+            file_bytes: segments.clone().map(|held| held.segment.bytes).sum(),
+            live_bytes: segments.map(|held| held.live).sum(),
+            full: self.full,
+            ..self.status
+        }
+    }
+
+    fn next_operation(&mut self, now: Now) -> Option<(Owner, DiskOp)> {
+        let is_free = |owner| self.io.iter().all(|(_, other)| *other != owner);
+        let (append_free, upkeep_free) = (is_free(Owner::Append), is_free(Owner::Upkeep));
+        match &self.phase {
+            Phase::Recovering(recovery) if self.io.is_empty() => match recovery.operation() {
+                Some(op) => Some((Owner::Recovery, op)),
+                None => {
+                    self.finish_recovery();
+                    self.next_operation(now)
+                }
+            },
+            Phase::Running => {
+                let append = if append_free { self.begin_append(now) } else { None };
+                append.map(|op| (Owner::Append, op)).or_else(|| {
+                    let upkeep = if upkeep_free { self.begin_upkeep(now) } else { None };
+                    upkeep.map(|op| (Owner::Upkeep, op))
+                })
+            }
+            Phase::Recovering(_) | Phase::Failed => None,
+        }
+    }
+
+    fn finish_recovery(&mut self) {
+        let Phase::Recovering(recovery) = std::mem::replace(&mut self.phase, Phase::Running) else {
+            unreachable!("only a recovery is finished");
+        };
+        let Outcome { segments, harvest, next_lsn, last_number, torn_bytes } =
+            recovery.into_outcome();
+        self.next_lsn = next_lsn;
+        self.synced_lsn = next_lsn;
+        self.last_number = last_number;
+        let seeds: BTreeMap<u32, Seed> = segments
+            .iter()
+            .map(|recalled| (recalled.segment.number, recalled.segment.seed()))
+            .collect();
+        let (hlc, records) = (harvest.hlc, harvest.records);
+        let found = harvest.finish(&seeds, self.config.cache_bytes);
+        for recalled in segments {
+            let mut segment = recalled.segment;
+            let spare = !segment.cold && segment.first == 0;
+            if recalled.appendable && !spare {
+                self.active = Some(segment.number);
+            } else if !spare && segment.next == 0 && !recalled.open_ended {
+                // It cannot be appended to: it is full.
+                segment.next = next_lsn;
+            }
+            self.segments.insert(
+                segment.number,
+                Held {
+                    segment,
+                    end: recalled.end,
+                    live: found.live.get(&segment.number).copied().unwrap_or(0),
+                    damaged: recalled.damaged || (spare && !recalled.appendable),
+                    listed: true,
+                    spare,
+                },
+            );
+        }
+        self.control = found.control;
+        self.upkeep.dirty = !self.segments.is_empty();
+        self.note_recovered_tail();
+        let control = self.control.iter().map(|(slot, found)| (*slot, found.body.clone()));
+        self.events.push(Event::Recovered(Box::new(Recovered {
+            control: control.collect(),
+            shards: found.shards,
+            hlc,
+            lsn: next_lsn - 1,
+            records,
+            torn_bytes,
+            damage: found.damage,
+        })));
+    }
+
+    pub(super) fn fail(&mut self, error: LogError) {
+        self.phase = Phase::Failed;
+        self.events.push(Event::Fatal(error));
+    }
+
+    pub(super) fn control_writer(&self) -> usize {
+        usize::from(self.config.shards)
+    }
+
+    /// Tells the table of every shard.
+    pub(super) fn notify_all(&mut self, note: &LogNote) {
+        for shard in 0..self.config.shards {
+            self.events.push(Event::Note { shard: ShardId(shard), note: note.clone() });
+        }
     }
 }

@@ -37,15 +37,23 @@
 //! `Input::Fetched` to step in the same turn or the next. Notes of the log go to `store.on_note`
 //! in the order in which they came.
 
+mod append;
 mod border;
 mod cache;
 mod codec;
+mod compact;
 pub mod disk;
+mod harvest;
 mod index;
 mod log;
 mod place;
+mod queue;
 mod record;
+mod recovery;
+mod scan;
+mod segment;
 mod table;
+mod upkeep;
 
 pub use border::{
     Damage, DamagedRegion, Event, LogBatch, LogConfig, LogError, LogNote, LogStatus, ReadId,
@@ -54,3 +62,6 @@ pub use border::{
 pub use disk::{Disk, DiskDone, DiskError, DiskOp, FileName, IoId};
 pub use log::Log;
 pub use table::Store;
+
+#[cfg(test)]
+mod tests;

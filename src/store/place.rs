@@ -52,9 +52,11 @@ impl Place {
         Self(LOST << (OFFSET_BITS + CLASS_BITS))
     }
 
-    /// The number of a record that is not in the log yet, modulo 2^40.
-    pub(super) fn pending_number(self) -> Option<u64> {
-        (self.0 >> (OFFSET_BITS + CLASS_BITS) == PENDING).then_some(self.0 & NUMBER_MASK)
+    /// How many pending records lie before this one, where the oldest has number `first`; `None`
+    /// if it is in the log.
+    pub(super) fn pending_index(self, first: u64) -> Option<u64> {
+        (self.0 >> (OFFSET_BITS + CLASS_BITS) == PENDING)
+            .then_some(self.0.wrapping_sub(first) & NUMBER_MASK)
     }
 
     /// The segment that holds it; `None` if it is in no file.
@@ -130,10 +132,11 @@ mod tests {
 
     #[test]
     fn a_pending_record_and_a_lost_one_are_in_no_file() {
-        assert_eq!(Place::pending(7).pending_number(), Some(7));
+        assert_eq!(Place::pending(7).pending_index(5), Some(2));
+        assert_eq!(Place::pending(NUMBER_MASK + 2).pending_index(NUMBER_MASK), Some(2));
         assert_eq!(Place::pending(7).segment(), None);
         assert_eq!(Place::lost().segment(), None);
-        assert_eq!(Place::lost().pending_number(), None);
-        assert_eq!(Place::new(1, 64, 80).pending_number(), None);
+        assert_eq!(Place::lost().pending_index(0), None);
+        assert_eq!(Place::new(1, 64, 80).pending_index(0), None);
     }
 }

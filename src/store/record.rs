@@ -21,8 +21,11 @@ use crate::time::Hlc;
 
 /// Bytes of a record header.
 pub(super) const HEADER_BYTES: usize = 40;
+/// Flags of a record.
+const AFTER_SYNC: u8 = 1;
+const STARTS_GROUP: u8 = 2;
 /// Bytes of one name in a Commit.
-const NAME_BYTES: usize = 12;
+const NAME_BYTES: usize = 20;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +51,14 @@ pub(super) struct Header {
     pub(super) crc: u32,
     /// Bytes of header, body and padding.
     pub(super) length: u32,
-    /// Its number in the log; kept when a compaction copies it. Of a Commit in a cold segment: the
-    /// number of its group there.
+    /// Its number in the log; kept when a compaction copies it.
     pub(super) lsn: u64,
     /// Token of the key; 0 if it has none.
     pub(super) token: Token,
     /// Bucket of the key; 0 if it has none.
     pub(super) bucket: BucketId,
-    /// Its position in its sync group, from 0. Of a Commit: the number of records.
+    /// Its position in its sync group, from 0, the Commit being the last. In a cold segment: its
+    /// position in the file, counted over all groups.
     pub(super) index: u32,
     /// The partition in which its dots were minted.
     pub(super) partition: PartitionId,
@@ -65,6 +68,8 @@ pub(super) struct Header {
     pub(super) kind: Kind,
     /// Everything before its group was on stable storage when it was written.
     pub(super) after_sync: bool,
+    /// It is the first record of its group.
+    pub(super) starts_group: bool,
     /// Slot of a control record.
     pub(super) slot: u8,
     /// Zeros at the end.
@@ -74,6 +79,8 @@ pub(super) struct Header {
 /// The name of a record in the Commit of its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
+    /// Its number in the log.
+    pub(super) lsn: u64,
     /// Token of the key.
     pub(super) token: Token,
     /// Its partition.
@@ -142,6 +149,7 @@ impl Header {
             key_bytes: 0,
             kind,
             after_sync: false,
+            starts_group: false,
             slot: 0,
             padding: 0,
         }
@@ -155,7 +163,7 @@ impl Header {
             return None;
         }
         let [kind, flags, slot, padding] = array_at(bytes, 36)?;
-        if flags > 1 || padding > 7 {
+        if flags > (AFTER_SYNC | STARTS_GROUP) || padding > 7 {
             return None;
         }
         Some(Self {
@@ -168,7 +176,8 @@ impl Header {
             partition: PartitionId(u16::from_le_bytes(array_at(bytes, 32)?)),
             key_bytes: u16::from_le_bytes(array_at(bytes, 34)?),
             kind: Kind::from_code(kind)?,
-            after_sync: flags & 1 != 0,
+            after_sync: flags & AFTER_SYNC != 0,
+            starts_group: flags & STARTS_GROUP != 0,
             slot,
             padding,
         })
@@ -176,6 +185,8 @@ impl Header {
 
     /// The header as it stands in the file, its checksum included.
     fn encode(&self) -> [u8; HEADER_BYTES] {
+        let flags = if self.after_sync { AFTER_SYNC } else { 0 }
+            | if self.starts_group { STARTS_GROUP } else { 0 };
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
         bytes.put_u32_le(self.crc);
         bytes.put_u32_le(self.length);
@@ -185,7 +196,7 @@ impl Header {
         bytes.put_u32_le(self.index);
         bytes.put_u16_le(self.partition.0);
         bytes.put_u16_le(self.key_bytes);
-        bytes.put_slice(&[self.kind.code(), u8::from(self.after_sync), self.slot, self.padding]);
+        bytes.put_slice(&[self.kind.code(), flags, self.slot, self.padding]);
         bytes.try_into().expect("the fields of a header are 40 bytes long")
     }
 
@@ -196,7 +207,13 @@ impl Header {
 
     /// How a Commit calls it.
     pub(super) fn name(&self) -> Name {
-        Name { token: self.token, partition: self.partition, kind: self.kind, slot: self.slot }
+        Name {
+            lsn: self.lsn,
+            token: self.token,
+            partition: self.partition,
+            kind: self.kind,
+            slot: self.slot,
+        }
     }
 
     /// Number of the first record of its group; only in a segment that was appended to.
@@ -222,6 +239,7 @@ pub(super) fn seal(record: &mut [u8], placing: Placing, seed: Seed, offset: u64)
     header.lsn = placing.lsn;
     header.index = placing.index;
     header.after_sync = placing.after_sync;
+    header.starts_group = placing.starts_group;
     record[..HEADER_BYTES].copy_from_slice(&header.encode());
     header.crc = crc32c::crc32c_append(seed.at(offset), &record[4..]);
     record[..4].copy_from_slice(&header.crc.to_le_bytes());
@@ -237,6 +255,8 @@ pub(super) struct Placing {
     pub(super) index: u32,
     /// Whether everything before its group is on stable storage.
     pub(super) after_sync: bool,
+    /// Whether it is the first record of its group.
+    pub(super) starts_group: bool,
 }
 
 /// Appends the record of a change, not sealed yet. Returns its length.
@@ -293,6 +313,7 @@ pub(super) fn encode_commit(out: &mut BytesMut, headers: &[Header]) -> usize {
     encode(out, Header::new(Kind::Commit, PartitionId(0)), |out| {
         out.put_u32_le(crc_of_crcs(headers.iter().map(|header| header.crc)));
         for header in headers {
+            out.put_u64_le(header.lsn);
             out.put_u64_le(header.token.0);
             out.put_u16_le(header.partition.0);
             out.put_u8(header.kind.code());
@@ -350,15 +371,15 @@ pub(super) fn decode_commit(header: &Header, bytes: &Bytes) -> Option<Commit> {
     let (sum, names) = body.split_first_chunk::<4>()?;
     let (names, []) = names.as_chunks::<NAME_BYTES>() else { return None };
     let names: Vec<Name> = names.iter().map(decode_name).collect::<Option<_>>()?;
-    let named = u64::from(header.index) == to_u64(names.len());
-    named.then(|| Commit { crc_of_crcs: u32::from_le_bytes(*sum), names })
+    Some(Commit { crc_of_crcs: u32::from_le_bytes(*sum), names })
 }
 
 fn decode_name(bytes: &[u8; NAME_BYTES]) -> Option<Name> {
-    let [_, _, _, _, _, _, _, _, _, _, kind, slot] = *bytes;
+    let [kind, slot] = array_at(bytes, 18)?;
     Some(Name {
-        token: Token(u64::from_le_bytes(array_at(bytes, 0)?)),
-        partition: PartitionId(u16::from_le_bytes(array_at(bytes, 8)?)),
+        lsn: u64::from_le_bytes(array_at(bytes, 0)?),
+        token: Token(u64::from_le_bytes(array_at(bytes, 8)?)),
+        partition: PartitionId(u16::from_le_bytes(array_at(bytes, 16)?)),
         kind: Kind::from_code(kind)?,
         slot,
     })

@@ -13,7 +13,7 @@ use super::border::{
     Answer, Ask, Liveness, LogBatch, LogNote, LogPut, Move, NewSegment, Placed, ReadId, ReadRequest,
 };
 use super::cache::{Cache, Cached};
-use super::codec::to_u64;
+use super::codec::{to_u64, to_usize};
 use super::disk::{DiskDone, DiskError, FileName};
 use super::index::{Entry, Index, mark_of};
 use super::place::Place;
@@ -67,6 +67,8 @@ struct Pending {
 struct Reading {
     token: Token,
     place: Place,
+    /// A record that does not verify is read once more: the fault may lie in the reading.
+    again: bool,
 }
 
 /// What a table is made of when the log was recovered.
@@ -128,7 +130,6 @@ impl Store {
     /// stepped in this turn or the next.
     pub fn on_read(&mut self, id: ReadId, result: Result<DiskDone, DiskError>) -> Option<Token> {
         let reading = self.reading.remove(&id)?;
-        self.answer_releases();
         let bytes = match result {
             Ok(DiskDone::Bytes(bytes)) => bytes,
             Ok(DiskDone::Done | DiskDone::Files(_) | DiskDone::Space { .. }) | Err(_) => {
@@ -138,12 +139,16 @@ impl Store {
         let record = self.parse(reading.place, &bytes);
         // The entry may have been replaced or moved since; then nobody asks for this place again.
         let known = self.index.find(reading.token).iter().any(|entry| entry.place == reading.place);
-        if known {
-            match record {
-                Some(record) => self.keep(reading.place, Arc::new(record)),
-                None => self.on_damaged(reading),
+        match record {
+            Some(record) if known => self.keep(reading.place, Arc::new(record)),
+            None if known && !reading.again => {
+                self.request(reading.token, reading.place, true);
+                return None;
             }
+            None if known => self.on_damaged(reading),
+            Some(_) | None => {}
         }
+        self.answer_releases();
         Some(reading.token)
     }
 
@@ -265,23 +270,23 @@ impl Store {
 
     /// The record at a place, if it is in memory, and the put that it rests on.
     fn in_memory(&mut self, place: Place) -> Option<(Arc<Cached>, Seq)> {
-        if let Some(number) = place.pending_number() {
-            let index = usize::try_from(number - self.pending_first).ok()?;
-            let pending = self.pending.get(index).expect("an entry points to a pending record");
+        if let Some(index) = place.pending_index(self.pending_first) {
+            let pending =
+                self.pending.get(to_usize(index)).expect("an entry points to a pending record");
             return Some((Arc::clone(&pending.record), pending.seq));
         }
         let held = self.held.iter().find_map(|held| held.get(&place)).cloned();
         held.or_else(|| self.cache.find(place)).map(|record| (record, Seq(0)))
     }
 
-    fn request(&mut self, token: Token, place: Place) {
+    fn request(&mut self, token: Token, place: Place, again: bool) {
         if self.reading.values().any(|reading| reading.place == place) {
             return;
         }
         let segment = place.segment().expect("what is not in memory is in a file");
         let id = ReadId(self.next_read);
         self.next_read += 1;
-        self.reading.insert(id, Reading { token, place });
+        self.reading.insert(id, Reading { token, place, again });
         self.requested.push(ReadRequest {
             id,
             file: FileName::Segment(segment),
@@ -331,7 +336,7 @@ impl Table for Store {
             } else if entry.is_damaged() {
                 return (Lookup::Unknown, Seq(0));
             } else {
-                self.request(key.token, entry.place);
+                self.request(key.token, entry.place, false);
                 return (Lookup::Cold, Seq(0));
             }
         }
@@ -367,7 +372,7 @@ impl Table for Store {
         if known.is_damaged() {
             return (Some((key, Lookup::Unknown)), Seq(0));
         }
-        self.request(entry.token, place);
+        self.request(entry.token, place, false);
         (Some((key, Lookup::Cold)), Seq(0))
     }
 

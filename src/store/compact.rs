@@ -1,0 +1,575 @@
+//! Compaction: the live records of a segment move to a new one, sorted; the old one goes.
+//!
+//! A copy keeps its log sequence number and its dots, so "the highest number wins" stays true. What
+//! the dropped records said of clocks is kept by a snapshot of the clocks of their partitions. The
+//! steps are chosen so that a crash between any two of them leaves either the old file or the new
+//! one in MANIFEST, and whichever it is holds everything:
+//!
+//! 1. read the segment in slices, and ask each shard which records its index points to;
+//! 2. write those, sorted by partition and token, to a cold segment, sync it, name it;
+//! 3. each shard swaps the places that still point to the old segment, and answers when no read is
+//!    under way there;
+//! 4. wait until whatever replaced the dropped records is on stable storage;
+//! 5. list the new segment in MANIFEST and the old one no more; then remove that.
+//!
+//! A segment in which anything is damaged is never compacted: its bytes are the proof.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use super::border::{Ask, Event, Liveness, LogError, LogNote, Move, NewSegment};
+use super::codec::to_u64;
+use super::disk::{DiskDone, DiskError, DiskOp, FileName};
+use super::index::mark_of;
+use super::log::{Held, Log};
+use super::place::Place;
+use super::record::{
+    Clocks, Header, Kind, Placing, commit_bytes, decode_write, encode_clock, encode_commit, seal,
+    verify,
+};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::upkeep::FileStep;
+use crate::hash::{PartitionId, Token};
+use crate::shard::{Seq, ShardId};
+use crate::time::Now;
+
+/// Bytes that one step reads or writes.
+const SLICE_BYTES: usize = 1024 * 1024;
+/// Records of one group of a cold segment.
+const GROUP_RECORDS: usize = 4_096;
+/// Share of dead bytes, in percent, from which a segment is worth it.
+const DEAD_PERCENT: u64 = 40;
+/// The same while the disk is full.
+const DEAD_PERCENT_FULL: u64 = 10;
+
+/// A compaction under way.
+#[derive(Debug)]
+pub(super) struct Compaction {
+    victim: u32,
+    step: Step,
+    kept: Vec<Kept>,
+    /// Partitions of which the segment said something, and their clocks.
+    partitions: BTreeSet<PartitionId>,
+    clocks: Clocks,
+    clocks_asked: bool,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Read the slice at `at`, at least `bytes` long.
+    Read {
+        at: u64,
+        bytes: usize,
+    },
+    /// Wait for what the shards say of a slice, or of the clocks; then go on at `at`.
+    Asking {
+        at: u64,
+        asked: BTreeMap<usize, Vec<Candidate>>,
+    },
+    /// Write the new segment.
+    Create(Output, FileStep),
+    Fill(Output),
+    /// Wait until `left` shards have let go of the old segment.
+    Releasing {
+        left: usize,
+    },
+    /// Wait until everything handed before is on stable storage.
+    Settling {
+        handed: Vec<Seq>,
+    },
+}
+
+/// A record of which it is asked whether it is live.
+#[derive(Debug)]
+struct Candidate {
+    kept: Kept,
+    mark: u64,
+}
+
+/// A record to be copied.
+#[derive(Debug)]
+struct Kept {
+    partition: PartitionId,
+    token: Token,
+    lsn: u64,
+    kind: Kind,
+    /// `None` = it is new.
+    from: Option<Place>,
+    bytes: Bytes,
+}
+
+/// The new segment.
+#[derive(Debug)]
+struct Output {
+    segment: Segment,
+    groups: Vec<Range<usize>>,
+    /// Groups written.
+    written: usize,
+    /// Records written, Commits included.
+    count: u32,
+    at: u64,
+    /// What was copied, by shard.
+    moves: BTreeMap<u16, Vec<Move>>,
+    /// Control records that were copied.
+    control_moves: Vec<Move>,
+}
+
+impl Log {
+    /// Whether an operation of a compaction can begin, after beginning one that is worth it.
+    pub(super) fn compaction_has_work(&mut self) -> bool {
+        if self.upkeep.compaction.is_none() {
+            let Some(victim) = self.victim() else { return false };
+            self.upkeep.compaction = Some(Compaction::new(victim));
+        }
+        self.settle_compaction();
+        let step = self.upkeep.compaction.as_ref().map(|compaction| &compaction.step);
+        matches!(step, Some(Step::Read { .. } | Step::Create(..) | Step::Fill(_)))
+    }
+
+    /// The next operation of the compaction.
+    pub(super) fn compaction_operation(&mut self, now: Now) -> Option<DiskOp> {
+        let node = self.config.node;
+        let Compaction { victim, step, kept, .. } = self.upkeep.compaction.as_mut()?;
+        match step {
+            Step::Read { at, bytes } => {
+                let length = u32::try_from(*bytes).expect("a slice is shorter than 4 GiB");
+                Some(DiskOp::Read { file: FileName::Segment(*victim), offset: *at, length })
+            }
+            Step::Create(output, step) => {
+                let segment = output.segment;
+                let from = FileName::Prepared(segment.number);
+                let to = FileName::Segment(segment.number);
+                let header = || segment.encode_header(node, now.unix_ms).into();
+                Some(step.operation(from, to, segment.bytes, header))
+            }
+            Step::Fill(output) => {
+                let offset = output.at;
+                let parts = vec![output.write_group(kept, self.config.shards)];
+                let file = FileName::Prepared(output.segment.number);
+                Some(DiskOp::Write { file, offset, parts })
+            }
+            Step::Asking { .. } | Step::Releasing { .. } | Step::Settling { .. } => None,
+        }
+    }
+
+    /// The operation of the compaction has returned.
+    pub(super) fn on_compacted(
+        &mut self,
+        now: Now,
+        result: Result<DiskDone, DiskError>,
+    ) -> Result<(), LogError> {
+        let Some(mut compaction) = self.upkeep.compaction.take() else { return Ok(()) };
+        let idle = Step::Asking { at: 0, asked: BTreeMap::new() };
+        match (std::mem::replace(&mut compaction.step, idle), result) {
+            (Step::Read { at, .. }, Ok(DiskDone::Bytes(bytes))) => {
+                self.on_slice(compaction, at, &bytes)?;
+            }
+            (Step::Read { .. }, _) => self.give_up(&compaction),
+            (Step::Create(output, _) | Step::Fill(output), Err(DiskError::Full)) => {
+                self.on_no_space(now, Some(output.segment.number));
+            }
+            (Step::Create(output, _) | Step::Fill(output), Err(error)) => {
+                let file = FileName::Prepared(output.segment.number).to_string();
+                return Err(LogError::Io { doing: "compacting into", file, error });
+            }
+            (Step::Create(output, FileStep::Write), Ok(_)) => {
+                compaction.step = Step::Fill(output);
+                self.upkeep.compaction = Some(compaction);
+            }
+            (Step::Create(output, step), Ok(_)) => {
+                match step.next() {
+                    Some(next) => compaction.step = Step::Create(output, next),
+                    None => compaction.step = self.publish(compaction.victim, output),
+                }
+                self.upkeep.compaction = Some(compaction);
+            }
+            (Step::Fill(output), Ok(_)) => {
+                compaction.step = if output.written < output.groups.len() {
+                    Step::Fill(output)
+                } else {
+                    Step::Create(output, FileStep::Sync)
+                };
+                self.upkeep.compaction = Some(compaction);
+            }
+            (Step::Asking { .. } | Step::Releasing { .. } | Step::Settling { .. }, _) => {
+                unreachable!("only what was submitted returns")
+            }
+        }
+        Ok(())
+    }
+
+    /// A shard says which records are live.
+    pub(super) fn on_live(&mut self, shard: usize, records: &[Liveness], clocks: Clocks) {
+        let Some(mut compaction) = self.upkeep.compaction.take() else { return };
+        let Step::Asking { at, asked } = &mut compaction.step else {
+            self.upkeep.compaction = Some(compaction);
+            return;
+        };
+        compaction.clocks.extend(clocks);
+        let at = *at;
+        let answered = asked.remove(&shard).unwrap_or_default();
+        let done = asked.is_empty();
+        for (candidate, liveness) in answered.into_iter().zip(records) {
+            let keep = match (candidate.kept.kind, liveness) {
+                (Kind::Write, Liveness::Live) => true,
+                (Kind::Forget, Liveness::Unknown) => {
+                    self.may_matter(compaction.victim, candidate.kept.lsn)
+                }
+                (_, Liveness::Live | Liveness::Replaced | Liveness::Unknown) => false,
+            };
+            if keep {
+                compaction.kept.push(candidate.kept);
+            }
+        }
+        if done {
+            let end = self.segments.get(&compaction.victim).map_or(0, |held| held.end);
+            if at < end {
+                compaction.step = Step::Read { at, bytes: SLICE_BYTES };
+            } else if !compaction.clocks_asked && !compaction.partitions.is_empty() {
+                compaction.step = self.ask_clocks(&mut compaction, at);
+            } else {
+                compaction.step = self.plan(&mut compaction);
+            }
+        }
+        self.upkeep.compaction = Some(compaction);
+    }
+
+    /// A shard has swapped its places, and reads nothing in the old segment any more.
+    pub(super) fn on_released(&mut self, segment: u32) {
+        let handed = self.handed.clone();
+        let Some(compaction) = &mut self.upkeep.compaction else { return };
+        let Step::Releasing { left } = &mut compaction.step else { return };
+        if compaction.victim != segment {
+            return;
+        }
+        *left -= 1;
+        if *left == 0 {
+            compaction.step = Step::Settling { handed };
+        }
+    }
+
+    /// Goes on when everything that was handed before the last answer is on stable storage.
+    fn settle_compaction(&mut self) {
+        let Some(compaction) = &self.upkeep.compaction else { return };
+        let Step::Settling { handed } = &compaction.step else { return };
+        let durable = handed.iter().zip(&self.durable).all(|(handed, durable)| handed <= durable);
+        if !durable {
+            return;
+        }
+        if self.synced_lsn < self.next_lsn {
+            self.append.flush = true;
+            return;
+        }
+        let victim = compaction.victim;
+        self.upkeep.compaction = None;
+        self.status.compactions += 1;
+        self.doom(victim);
+    }
+
+    /// The sealed segment with the largest share of dead bytes, if it is worth it.
+    fn victim(&self) -> Option<u32> {
+        if !self.upkeep.is_tidy() {
+            return None;
+        }
+        let worth = if self.full { DEAD_PERCENT_FULL } else { DEAD_PERCENT };
+        let dead_percent = |held: &Held| {
+            let (used, dead) = held.used_and_dead();
+            if used == 0 { 100 } else { dead * 100 / used }
+        };
+        self.segments
+            .values()
+            .filter(|held| held.listed && !held.damaged && !held.spare && held.segment.next != 0)
+            .filter(|held| Some(held.number()) != self.active && dead_percent(held) >= worth)
+            .max_by_key(|held| (dead_percent(held), std::cmp::Reverse(held.number())))
+            .map(Held::number)
+    }
+
+    /// Whether a Forget with this number may still hide an older record of its key.
+    fn may_matter(&self, victim: u32, lsn: u64) -> bool {
+        self.segments
+            .values()
+            .any(|held| held.number() != victim && !held.spare && held.segment.lowest() < lsn)
+    }
+
+    /// Takes in a slice of the old segment.
+    fn on_slice(
+        &mut self,
+        mut compaction: Compaction,
+        from: u64,
+        bytes: &Bytes,
+    ) -> Result<(), LogError> {
+        let Some(held) = self.segments.get(&compaction.victim).copied() else { return Ok(()) };
+        let mut asked: BTreeMap<usize, Vec<Candidate>> = BTreeMap::new();
+        let mut at = 0;
+        while from + to_u64(at) < held.end {
+            let offset = from + to_u64(at);
+            let rest = bytes.slice(at..);
+            let Some(header) = verify(&rest, held.segment.seed(), offset) else {
+                let whole = Header::decode(&rest).map_or(0, |header| header.bytes());
+                let cut = rest.len() < whole || rest.len() < super::record::HEADER_BYTES;
+                let more = whole.max(SLICE_BYTES);
+                if !cut || (at == 0 && bytes.len() >= more) {
+                    self.give_up(&compaction);
+                    return Ok(());
+                }
+                // The record goes on behind the slice: read again from where it begins.
+                return self.after_slice(compaction, from + to_u64(at), more, asked);
+            };
+            let record = rest.slice(..header.bytes());
+            let place = Place::new(held.number(), offset, to_u64(record.len()));
+            if self.sort_out(&mut compaction, &header, record, place, &mut asked).is_none() {
+                self.give_up(&compaction);
+                return Ok(());
+            }
+            at += header.bytes();
+        }
+        self.after_slice(compaction, from + to_u64(at), SLICE_BYTES, asked)
+    }
+
+    /// Decides of a record, or asks its shard.
+    fn sort_out(
+        &self,
+        compaction: &mut Compaction,
+        header: &Header,
+        bytes: Bytes,
+        place: Place,
+        asked: &mut BTreeMap<usize, Vec<Candidate>>,
+    ) -> Option<()> {
+        let kept = Kept {
+            partition: header.partition,
+            token: header.token,
+            lsn: header.lsn,
+            kind: header.kind,
+            from: Some(place),
+            bytes,
+        };
+        match header.kind {
+            Kind::Write | Kind::Forget => {
+                compaction.partitions.insert(header.partition);
+                let record = decode_write(header, &kept.bytes)?;
+                let shard = usize::from(header.partition.0 % self.config.shards);
+                let mark = mark_of(&record.key);
+                asked.entry(shard).or_default().push(Candidate { kept, mark });
+            }
+            Kind::ClockAdopt => {
+                compaction.partitions.insert(header.partition);
+            }
+            Kind::Control => {
+                let newest = self.control.get(&header.slot);
+                if newest.is_some_and(|control| control.place == place) {
+                    compaction.kept.push(kept);
+                }
+            }
+            Kind::Commit | Kind::Noop => {}
+        }
+        Some(())
+    }
+
+    fn after_slice(
+        &mut self,
+        mut compaction: Compaction,
+        at: u64,
+        bytes: usize,
+        asked: BTreeMap<usize, Vec<Candidate>>,
+    ) -> Result<(), LogError> {
+        let end = self.segments.get(&compaction.victim).map_or(0, |held| held.end);
+        compaction.step = if !asked.is_empty() {
+            for (shard, candidates) in &asked {
+                let of = |candidate: &Candidate| {
+                    let place = candidate.kept.from.expect("it was read from a place");
+                    (candidate.kept.token, candidate.mark, place)
+                };
+                let records = candidates.iter().map(of).collect();
+                self.ask(*shard, Ask { records, partitions: Vec::new() });
+            }
+            Step::Asking { at, asked }
+        } else if at < end {
+            Step::Read { at, bytes }
+        } else if compaction.partitions.is_empty() {
+            self.plan(&mut compaction)
+        } else {
+            self.ask_clocks(&mut compaction, at)
+        };
+        self.upkeep.compaction = Some(compaction);
+        Ok(())
+    }
+
+    fn ask(&mut self, shard: usize, ask: Ask) {
+        let shard = ShardId(u16::try_from(shard).expect("shards are counted by 16 bits"));
+        self.events.push(Event::Note { shard, note: LogNote::Ask(ask) });
+    }
+
+    /// Asks for the clocks of every partition of which the segment said something.
+    fn ask_clocks(&mut self, compaction: &mut Compaction, at: u64) -> Step {
+        compaction.clocks_asked = true;
+        let mut by_shard: BTreeMap<usize, Vec<PartitionId>> = BTreeMap::new();
+        for &partition in &compaction.partitions {
+            let shard = usize::from(partition.0 % self.config.shards);
+            by_shard.entry(shard).or_default().push(partition);
+        }
+        let asked = by_shard.keys().map(|shard| (*shard, Vec::new())).collect();
+        for (shard, partitions) in by_shard {
+            self.ask(shard, Ask { records: Vec::new(), partitions });
+        }
+        Step::Asking { at, asked }
+    }
+
+    /// Everything is known: lays out the new segment.
+    fn plan(&mut self, compaction: &mut Compaction) -> Step {
+        let lsn = self.next_lsn - 1;
+        for (partition, clock) in std::mem::take(&mut compaction.clocks) {
+            let mut bytes = BytesMut::new();
+            encode_clock(&mut bytes, partition, &clock);
+            let bytes = bytes.freeze();
+            let kind = Kind::ClockAdopt;
+            compaction.kept.push(Kept { partition, token: Token(0), lsn, kind, from: None, bytes });
+        }
+        if compaction.kept.is_empty() {
+            return self.release(compaction.victim);
+        }
+        // Clocks and control records come first, then keys in the order of the ring.
+        compaction.kept.sort_unstable_by_key(|kept| {
+            let is_key = matches!(kept.kind, Kind::Write | Kind::Forget);
+            (is_key, kept.partition, kept.token, kept.lsn)
+        });
+        let number = match self.new_number() {
+            Ok(number) => number,
+            Err(error) => {
+                self.fail(error);
+                return Step::Asking { at: 0, asked: BTreeMap::new() };
+            }
+        };
+        let salt = self.new_salt();
+        Step::Create(Output::new(number, salt, &compaction.kept, self.next_lsn), FileStep::Create)
+    }
+
+    /// The new segment is whole and has its name: the shards swap their places.
+    fn publish(&mut self, victim: u32, output: Output) -> Step {
+        let segment = output.segment;
+        // What nobody points to any more, the shards will say; Commits count as live until then.
+        self.segments.insert(
+            segment.number,
+            Held {
+                segment,
+                end: output.at,
+                live: output.at - to_u64(SEGMENT_HEADER_BYTES),
+                damaged: false,
+                listed: false,
+                spare: false,
+            },
+        );
+        let note = NewSegment { number: segment.number, seed: segment.seed() };
+        self.notify_all(&LogNote::Segment(note));
+        for moved in &output.control_moves {
+            let newest = self.control.values_mut().find(|control| control.place == moved.from);
+            if let Some(control) = newest {
+                control.place = moved.to;
+            }
+        }
+        for (shard, moves) in output.moves {
+            let shard = ShardId(shard);
+            for slice in moves.chunks(GROUP_RECORDS) {
+                let note = LogNote::Moved(slice.to_vec());
+                self.events.push(Event::Note { shard, note });
+            }
+        }
+        self.release(victim)
+    }
+
+    fn release(&mut self, victim: u32) -> Step {
+        self.notify_all(&LogNote::Release { segment: victim });
+        Step::Releasing { left: usize::from(self.config.shards) }
+    }
+
+    /// The old segment does not verify: it stays, and what is damaged shows when it is read.
+    fn give_up(&mut self, compaction: &Compaction) {
+        let file = FileName::Segment(compaction.victim);
+        let line =
+            format!("{file} is damaged: it is not compacted, its records are read as before");
+        self.events.push(Event::Notice(line));
+        if let Some(held) = self.segments.get_mut(&compaction.victim) {
+            held.damaged = true;
+        }
+    }
+}
+
+impl Compaction {
+    fn new(victim: u32) -> Self {
+        Self {
+            victim,
+            step: Step::Read { at: to_u64(SEGMENT_HEADER_BYTES), bytes: SLICE_BYTES },
+            kept: Vec::new(),
+            partitions: BTreeSet::new(),
+            clocks: Clocks::new(),
+            clocks_asked: false,
+        }
+    }
+}
+
+impl Output {
+    /// A new segment for these records, in groups.
+    fn new(number: u32, salt: u32, kept: &[Kept], next_lsn: u64) -> Self {
+        let mut groups = Vec::new();
+        let mut total = SEGMENT_HEADER_BYTES;
+        let mut start = 0;
+        let mut bytes = 0;
+        for (index, record) in kept.iter().enumerate() {
+            bytes += record.bytes.len();
+            let full = bytes >= SLICE_BYTES || index + 1 - start >= GROUP_RECORDS;
+            if full || index + 1 == kept.len() {
+                groups.push(start..index + 1);
+                total += bytes + commit_bytes(index + 1 - start);
+                (start, bytes) = (index + 1, 0);
+            }
+        }
+        let keys = kept.iter().filter(|kept| matches!(kept.kind, Kind::Write | Kind::Forget));
+        let segment = Segment {
+            number,
+            salt,
+            cold: true,
+            bytes: to_u64(total),
+            first: 0,
+            next: to_u64(kept.len() + groups.len()),
+            least_lsn: keys.map(|kept| kept.lsn).min().unwrap_or(next_lsn),
+        };
+        let at = to_u64(SEGMENT_HEADER_BYTES);
+        let (moves, control_moves) = (BTreeMap::new(), Vec::new());
+        Self { segment, groups, written: 0, count: 0, at, moves, control_moves }
+    }
+
+    /// The bytes of the next group.
+    fn write_group(&mut self, kept: &[Kept], shards: u16) -> Bytes {
+        let group = self.groups[self.written].clone();
+        let mut out = BytesMut::new();
+        let mut headers = Vec::new();
+        for kept in &kept[group] {
+            let to = Place::new(self.segment.number, self.at, to_u64(kept.bytes.len()));
+            if let Some(from) = kept.from {
+                let moved = Move { token: kept.token, from, to };
+                if kept.kind == Kind::Control {
+                    self.control_moves.push(moved);
+                } else {
+                    self.moves.entry(kept.partition.0 % shards).or_default().push(moved);
+                }
+            }
+            let start = out.len();
+            out.extend_from_slice(&kept.bytes);
+            headers.push(self.seal(&mut out[start..], kept.lsn, headers.is_empty()));
+        }
+        let start = out.len();
+        encode_commit(&mut out, &headers);
+        self.seal(&mut out[start..], 0, false);
+        self.written += 1;
+        out.freeze()
+    }
+
+    fn seal(&mut self, record: &mut [u8], lsn: u64, starts_group: bool) -> Header {
+        let placing = Placing { lsn, index: self.count, after_sync: false, starts_group };
+        let header = seal(record, placing, self.segment.seed(), self.at);
+        self.count += 1;
+        self.at += u64::from(header.length);
+        header
+    }
+}

@@ -1,0 +1,286 @@
+//! What the records of a log add up to: the newest record of each key, the clock of each partition,
+//! the newest control record of each slot.
+//!
+//! Records come in any order, because a compaction moves old ones into new files; the highest log
+//! sequence number wins. A lost record wins like any other: its key is Unknown, until it is put
+//! again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::border::{Damage, DamagedRegion, RecoveredShard};
+use super::codec::to_usize;
+use super::disk::FileName;
+use super::index::{Entry, Index, mark_of};
+use super::place::Place;
+use super::record::{Clocks, Kind, Name, Seed, decode_clock, decode_control, decode_write, fold};
+use super::scan::{Contents, Found};
+use super::segment::Segment;
+use super::table::{Store, TableParts};
+use crate::hash::{BucketId, PartitionId, Token};
+use crate::time::Hlc;
+
+/// What was gathered so far.
+#[derive(Debug, Default)]
+pub(super) struct Harvest {
+    /// Records of keys, and lost ones, per shard.
+    drafts: Vec<Vec<Draft>>,
+    /// Clocks, per shard.
+    clocks: Vec<Clocks>,
+    /// The newest control record of each slot.
+    pub(super) control: BTreeMap<u8, Control>,
+    /// The newest clock record of each partition: when, and where.
+    clock_records: BTreeMap<PartitionId, (u64, Place)>,
+    lost_slots: BTreeMap<u8, u64>,
+    lost_clocks: BTreeMap<PartitionId, u64>,
+    /// The highest timestamp of any value.
+    pub(super) hlc: Hlc,
+    /// Number of records.
+    pub(super) records: u64,
+    /// What could not be read.
+    pub(super) damage: Damage,
+}
+
+/// A control record.
+#[derive(Clone, Debug)]
+pub(super) struct Control {
+    /// Its number in the log.
+    pub(super) lsn: u64,
+    /// Where it lies.
+    pub(super) place: Place,
+    /// What it says.
+    pub(super) body: Bytes,
+}
+
+/// A record of a key.
+#[derive(Clone, Copy, Debug)]
+struct Draft {
+    token: Token,
+    lsn: u64,
+    mark: u64,
+    place: Place,
+    partition: PartitionId,
+    bucket: BucketId,
+    state: State,
+}
+
+/// What a record says of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It has siblings.
+    Live,
+    /// It has none, and must be kept.
+    Bare,
+    /// It need not be kept.
+    Forgotten,
+    /// The record is lost.
+    Lost,
+}
+
+/// What a harvest amounts to.
+#[derive(Debug)]
+pub(super) struct Yield {
+    /// One for each shard.
+    pub(super) shards: Vec<RecoveredShard>,
+    /// Bytes of each segment that are the newest of their key, slot or partition.
+    pub(super) live: BTreeMap<u32, u64>,
+    /// The newest control record of each slot.
+    pub(super) control: BTreeMap<u8, Control>,
+    /// What could not be read.
+    pub(super) damage: Damage,
+}
+
+impl Harvest {
+    /// Nothing, for this number of shards.
+    pub(super) fn new(shards: u16) -> Self {
+        let shards = usize::from(shards);
+        Self {
+            drafts: vec![Vec::new(); shards],
+            clocks: vec![Clocks::new(); shards],
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what a segment holds and what it lost.
+    pub(super) fn take(&mut self, segment: &Segment, bytes: &Bytes, contents: &Contents) {
+        for record in &contents.records {
+            let whole = bytes.slice(to_usize(record.offset)..to_usize(record.end()));
+            if self.take_record(segment, record, &whole).is_none() {
+                // The checksum holds and the contents make no sense: as good as damaged.
+                self.report(segment, record.offset..record.end(), "says nothing that makes sense");
+                self.lose(&record.header.name());
+            }
+        }
+        for region in &contents.regions {
+            self.report(segment, region.clone(), "does not verify");
+        }
+        contents.lost.iter().for_each(|name| self.lose(name));
+        self.damage.unnamed |= contents.unnamed;
+    }
+
+    /// Notes damaged bytes.
+    pub(super) fn report(
+        &mut self,
+        segment: &Segment,
+        region: std::ops::Range<u64>,
+        reason: &'static str,
+    ) {
+        self.damage.regions.push(DamagedRegion {
+            file: FileName::Segment(segment.number),
+            offset: region.start,
+            length: region.end - region.start,
+            reason,
+        });
+    }
+
+    fn take_record(&mut self, segment: &Segment, found: &Found, bytes: &Bytes) -> Option<()> {
+        let header = &found.header;
+        let place = Place::new(segment.number, found.offset, u64::from(header.length));
+        match header.kind {
+            Kind::Write | Kind::Forget => {
+                let record = decode_write(header, bytes)?;
+                let entries = &record.object.entries;
+                self.hlc = entries.iter().map(|entry| entry.hlc).fold(self.hlc, Hlc::max);
+                let state = match (header.kind, entries.is_empty()) {
+                    (Kind::Forget, _) => State::Forgotten,
+                    (_, true) => State::Bare,
+                    (_, false) => State::Live,
+                };
+                let shard = self.shard_of(record.partition);
+                fold(&mut self.clocks[shard], record.partition, &record.dots);
+                self.drafts[shard].push(Draft {
+                    token: header.token,
+                    lsn: header.lsn,
+                    mark: mark_of(&record.key),
+                    place,
+                    partition: header.partition,
+                    bucket: header.bucket,
+                    state,
+                });
+            }
+            Kind::ClockAdopt => {
+                let clock = decode_clock(header, bytes)?;
+                let shard = self.shard_of(header.partition);
+                self.clocks[shard].entry(header.partition).or_default().join(&clock);
+                let newest = self.clock_records.entry(header.partition).or_insert((0, place));
+                *newest = (*newest).max((header.lsn, place));
+            }
+            Kind::Control => {
+                let body = decode_control(header, bytes)?;
+                let body = Bytes::copy_from_slice(&body);
+                let newer = self.control.get(&header.slot).is_none_or(|old| old.lsn <= header.lsn);
+                if newer {
+                    self.control.insert(header.slot, Control { lsn: header.lsn, place, body });
+                }
+            }
+            Kind::Commit | Kind::Noop => return Some(()),
+        }
+        self.records += 1;
+        Some(())
+    }
+
+    fn lose(&mut self, name: &Name) {
+        match name.kind {
+            Kind::Write | Kind::Forget => {
+                let shard = self.shard_of(name.partition);
+                self.drafts[shard].push(Draft {
+                    token: name.token,
+                    lsn: name.lsn,
+                    mark: 0,
+                    place: Place::lost(),
+                    partition: name.partition,
+                    bucket: BucketId(0),
+                    state: State::Lost,
+                });
+            }
+            Kind::ClockAdopt => {
+                let newest = self.lost_clocks.entry(name.partition).or_default();
+                *newest = (*newest).max(name.lsn);
+            }
+            Kind::Control => {
+                let newest = self.lost_slots.entry(name.slot).or_default();
+                *newest = (*newest).max(name.lsn);
+            }
+            Kind::Commit | Kind::Noop => {}
+        }
+    }
+
+    /// Adds everything up.
+    pub(super) fn finish(mut self, seeds: &BTreeMap<u32, Seed>, cache_bytes: usize) -> Yield {
+        let mut live = BTreeMap::new();
+        let mut shards = Vec::new();
+        let drafts = std::mem::take(&mut self.drafts);
+        let clocks = std::mem::take(&mut self.clocks);
+        let cache_bytes = cache_bytes / drafts.len().max(1);
+        for (drafts, clocks) in drafts.into_iter().zip(clocks) {
+            let parts = TableParts { clocks: clocks.clone(), cache_bytes, ..TableParts::default() };
+            let parts = self.add_up(drafts, parts, &mut live);
+            let store = Store::new(TableParts { seeds: seeds.clone(), ..parts });
+            shards.push(RecoveredShard { store, clocks });
+        }
+        for (_, place) in self.clock_records.values() {
+            count_live(&mut live, *place);
+        }
+        for control in self.control.values() {
+            count_live(&mut live, control.place);
+        }
+        for (slot, lsn) in &self.lost_slots {
+            if self.control.get(slot).is_none_or(|found| found.lsn < *lsn) {
+                self.damage.slots.push(*slot);
+            }
+        }
+        for (partition, lsn) in &self.lost_clocks {
+            if self.clock_records.get(partition).is_none_or(|found| found.0 < *lsn) {
+                self.damage.partitions.push(*partition);
+            }
+        }
+        Yield { shards, live, control: self.control, damage: self.damage }
+    }
+
+    /// The index of one shard, and how many live keys it has.
+    fn add_up(
+        &mut self,
+        mut drafts: Vec<Draft>,
+        mut parts: TableParts,
+        live: &mut BTreeMap<u32, u64>,
+    ) -> TableParts {
+        drafts.sort_unstable_by_key(|draft| (draft.token, draft.lsn, draft.place));
+        let mut entries = Vec::new();
+        for run in drafts.chunk_by(|one, other| one.token == other.token) {
+            let newest = run.last().expect("a run holds at least one draft");
+            if newest.state == State::Lost {
+                entries.push(Entry::lost(newest.token));
+                self.damage.keys.push((newest.partition, newest.token));
+                continue;
+            }
+            for (index, draft) in run.iter().enumerate() {
+                let replaced = run[index + 1..].iter().any(|newer| newer.mark == draft.mark);
+                if replaced || draft.state == State::Lost {
+                    continue;
+                }
+                count_live(live, draft.place);
+                if draft.state == State::Forgotten {
+                    continue;
+                }
+                let has_siblings = draft.state == State::Live;
+                if has_siblings {
+                    *parts.counts.entry((draft.partition, draft.bucket)).or_default() += 1;
+                }
+                entries.push(Entry::new(draft.token, draft.mark, draft.place, has_siblings));
+            }
+        }
+        parts.index = Index::from_sorted(&entries);
+        parts
+    }
+
+    fn shard_of(&self, partition: PartitionId) -> usize {
+        usize::from(partition.0) % self.drafts.len()
+    }
+}
+
+fn count_live(live: &mut BTreeMap<u32, u64>, place: Place) {
+    if let Some(segment) = place.segment() {
+        *live.entry(segment).or_default() += place.read_bytes();
+    }
+}

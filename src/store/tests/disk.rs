@@ -1,0 +1,206 @@
+//! A disk in memory with two images of everything: what the process sees, and what survives a
+//! loss of power.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use crate::store::{Disk, DiskDone, DiskError, DiskOp, FileName, IoId};
+
+/// What a disk keeps or loses as one.
+const SECTOR_BYTES: usize = 512;
+
+/// The contents of a file: what the process sees, what is on stable storage, and which sectors may
+/// differ.
+#[derive(Clone, Debug, Default)]
+struct File {
+    cache: Vec<u8>,
+    stable: Vec<u8>,
+    dirty: BTreeSet<usize>,
+}
+
+type Names = BTreeMap<FileName, usize>;
+
+/// The disk. It outlives the processes that use it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MemoryDisk {
+    files: Vec<File>,
+    names: Names,
+    /// The names at the last sync of the directory, and after each change since.
+    name_history: Vec<Names>,
+    submitted: VecDeque<(IoId, DiskOp)>,
+    /// Bytes that fit.
+    pub(super) capacity: Option<u64>,
+    /// The operation that fails, counted down, and how.
+    pub(super) fault: Option<(u32, DiskError)>,
+}
+
+impl Disk for MemoryDisk {
+    fn submit(&mut self, id: IoId, op: DiskOp) {
+        self.submitted.push_back((id, op));
+    }
+}
+
+impl MemoryDisk {
+    /// Completes one of the operations under way, drawn at random.
+    pub(super) fn complete(
+        &mut self,
+        rng: &mut Xoshiro256PlusPlus,
+    ) -> Option<(IoId, Result<DiskDone, DiskError>)> {
+        if self.submitted.is_empty() {
+            return None;
+        }
+        let (id, op) = self.submitted.remove(rng.random_range(0..self.submitted.len()))?;
+        let result = match self.strike(&op) {
+            Some(error) => Err(error),
+            None => self.perform(op),
+        };
+        Some((id, result))
+    }
+
+    /// The process dies: what it had submitted was carried out or not.
+    pub(super) fn kill(&mut self, rng: &mut Xoshiro256PlusPlus) {
+        for (_, op) in std::mem::take(&mut self.submitted) {
+            if rng.random_bool(0.5) {
+                // Whether it would have failed concerns nobody any more.
+                self.perform(op).ok();
+            }
+        }
+    }
+
+    /// The power fails: of what was not synced any part survives.
+    pub(super) fn lose_power(&mut self, rng: &mut Xoshiro256PlusPlus) {
+        self.kill(rng);
+        if !self.name_history.is_empty() {
+            let survived = rng.random_range(0..self.name_history.len());
+            self.names = self.name_history.swap_remove(survived);
+        }
+        self.name_history = vec![self.names.clone()];
+        for file in &mut self.files {
+            file.lose_power(rng);
+        }
+    }
+
+    /// The bytes of a file, on both images at once.
+    pub(super) fn bytes(&self, name: FileName) -> &[u8] {
+        &self.files[self.names[&name]].cache
+    }
+
+    /// Changes the bytes of a file at rest.
+    pub(super) fn damage(&mut self, name: FileName, change: impl FnOnce(&mut Vec<u8>)) {
+        let file = &mut self.files[self.names[&name]];
+        change(&mut file.cache);
+        file.stable.clone_from(&file.cache);
+        file.dirty.clear();
+    }
+
+    /// Every file.
+    pub(super) fn file_names(&self) -> Vec<FileName> {
+        self.names.keys().copied().collect()
+    }
+
+    /// Removes a file as an accident would.
+    pub(super) fn lose_file(&mut self, name: FileName) {
+        self.names.remove(&name);
+        self.name_history = vec![self.names.clone()];
+    }
+
+    /// Carries out one operation.
+    pub(super) fn perform(&mut self, op: DiskOp) -> Result<DiskDone, DiskError> {
+        match op {
+            DiskOp::List => {
+                let length = |index: &usize| self.files[*index].cache.len() as u64;
+                let files = self.names.iter().map(|(name, index)| (*name, length(index)));
+                return Ok(DiskDone::Files(files.collect()));
+            }
+            DiskOp::Create { file, bytes } => {
+                if self.capacity.is_some_and(|capacity| self.used() + bytes > capacity) {
+                    return Err(DiskError::Full);
+                }
+                let zeros = vec![0; usize::try_from(bytes).unwrap()];
+                self.names.insert(file, self.files.len());
+                self.files.push(File { cache: zeros.clone(), stable: zeros, ..File::default() });
+                self.name_history.push(self.names.clone());
+            }
+            DiskOp::Write { file, offset, parts } => {
+                let bytes: Vec<u8> = parts.iter().flatten().copied().collect();
+                self.file(file)?.write(usize::try_from(offset).unwrap(), &bytes);
+            }
+            DiskOp::Read { file, offset, length } => {
+                let cache = &self.file(file)?.cache;
+                let start = usize::try_from(offset).unwrap().min(cache.len());
+                let end = cache.len().min(start + length as usize);
+                return Ok(DiskDone::Bytes(Bytes::copy_from_slice(&cache[start..end])));
+            }
+            DiskOp::Sync { file } => {
+                let file = self.file(file)?;
+                file.stable.clone_from(&file.cache);
+                file.dirty.clear();
+            }
+            DiskOp::Rename { from, to } => {
+                let index = self.names.remove(&from).ok_or(DiskError::NotFound)?;
+                self.names.insert(to, index);
+                self.name_history.push(self.names.clone());
+            }
+            DiskOp::Remove { file } => {
+                self.names.remove(&file).ok_or(DiskError::NotFound)?;
+                self.name_history.push(self.names.clone());
+            }
+            DiskOp::SyncDir => self.name_history = vec![self.names.clone()],
+            DiskOp::Space => {
+                let total = self.capacity.unwrap_or(1 << 40);
+                return Ok(DiskDone::Space { free: total - self.used().min(total), total });
+            }
+        }
+        Ok(DiskDone::Done)
+    }
+
+    fn strike(&mut self, op: &DiskOp) -> Option<DiskError> {
+        let (left, error) = self.fault.as_mut()?;
+        if *error == DiskError::Full && !matches!(op, DiskOp::Create { .. }) {
+            return None;
+        }
+        if *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        self.fault.take().map(|fault| fault.1)
+    }
+
+    fn file(&mut self, name: FileName) -> Result<&mut File, DiskError> {
+        let index = *self.names.get(&name).ok_or(DiskError::NotFound)?;
+        Ok(&mut self.files[index])
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().map(|index| self.files[*index].cache.len() as u64).sum()
+    }
+}
+
+impl File {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        if self.cache.len() < end {
+            self.cache.resize(end, 0);
+        }
+        self.cache[offset..end].copy_from_slice(bytes);
+        self.dirty.extend(offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+    }
+
+    fn lose_power(&mut self, rng: &mut Xoshiro256PlusPlus) {
+        let kept: Vec<usize> =
+            self.dirty.iter().copied().filter(|_| rng.random_bool(0.5)).collect();
+        for sector in kept {
+            let start = sector * SECTOR_BYTES;
+            let end = self.cache.len().min(start + SECTOR_BYTES);
+            if self.stable.len() < end {
+                self.stable.resize(end, 0);
+            }
+            self.stable[start..end].copy_from_slice(&self.cache[start..end]);
+        }
+        self.cache.clone_from(&self.stable);
+        self.dirty.clear();
+    }
+}

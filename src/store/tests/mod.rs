@@ -1,0 +1,5 @@
+//! The store as a whole: tables, log and a disk that forgets.
+
+mod disk;
+mod node;
+mod wal_every_offset;
