@@ -32,6 +32,8 @@ pub(super) struct Peer {
     pub(super) hello: Hello,
     /// Its cluster as far as it told: the hello may be older.
     pub(super) cluster: Option<ClusterId>,
+    /// A member that said that this node is none.
+    pub(super) knows_me_not: bool,
     /// Since when it owes an answer.
     owes_since: Option<Mono>,
     last_ping: u64,
@@ -87,6 +89,7 @@ impl Links {
         let same = known.filter(|known| known.hello.generation == hello.generation);
         let peer = Peer {
             cluster: hello.cluster.or(same.and_then(|known| known.cluster)),
+            knows_me_not: false,
             owes_since: None,
             last_ping: 0,
             silent: false,

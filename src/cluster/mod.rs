@@ -17,6 +17,8 @@ pub mod message;
 mod paxos;
 mod placement;
 mod spread;
+#[cfg(test)]
+mod tests;
 mod unborn;
 mod view;
 
@@ -373,6 +375,7 @@ impl Cluster {
     fn on_belongs(&mut self, from: NodeId, cluster: ClusterId) {
         if let Some(peer) = self.links.peer_mut(from) {
             peer.cluster = Some(cluster);
+            peer.knows_me_not = true;
             self.changed = true;
         }
     }

@@ -181,9 +181,23 @@ impl Cluster {
         if self.unborn.asked.is_none() && patient && !seeds.iter().all(linked) {
             return format!("has found cluster {cluster}; waits a moment for its other seeds");
         }
-        let reachable = members.iter().copied().find(|&node| self.links.reaches(node));
-        let Some(member) = reachable.filter(|_| now >= self.unborn.next_ask) else {
+        if now < self.unborn.next_ask {
             return String::new();
+        }
+        let reachable: Vec<NodeId> =
+            members.iter().copied().filter(|&node| self.links.reaches(node)).collect();
+        let knows_me_not = |node: &NodeId| {
+            self.unborn.asked.is_some()
+                || self.links.peer(*node).is_some_and(|peer| peer.knows_me_not)
+        };
+        let Some(member) = reachable.iter().copied().find(knows_me_not) else {
+            // Who remembers nothing asks first whether it is a member, lest a node that lost its
+            // memory gets its votes back by joining.
+            let told = self.birth_seeds();
+            for node in reachable {
+                self.tell(node, Message::BirthSeeds(told.clone()), out);
+            }
+            return format!("has found cluster {cluster}");
         };
         if self.unborn.asked.is_none() {
             self.unborn.asked = Some(cluster);
