@@ -273,11 +273,11 @@ impl Cluster {
         &mut self,
         from: NodeId,
         asked_from: Option<u64>,
-        chain: Vec<Arc<Layout>>,
+        chain: &[Arc<Layout>],
         out: &mut Output,
     ) {
         let Some(newest) = chain.last() else { return };
-        if !is_chain(&chain) {
+        if !is_chain(chain) {
             let text = format!("node {from:?} sent layouts that are no chain; they were ignored");
             out.notices.push((Severity::Warning, text));
             return;
@@ -285,7 +285,7 @@ impl Cluster {
         if let Some(peer) = self.links.peer_mut(from) {
             peer.cluster = Some(newest.cluster);
         }
-        let Some(mine) = self.chain.newest() else { return self.on_first_chain(&chain, out) };
+        let Some(mine) = self.chain.newest() else { return self.on_first_chain(chain, out) };
         if mine.layout.cluster != newest.cluster {
             return;
         }
@@ -301,7 +301,7 @@ impl Cluster {
             out.notices.push((Severity::Info, text));
             self.chain.forget();
         }
-        for layout in &chain {
+        for layout in chain {
             self.adopt_next(layout, out);
         }
     }

@@ -7,6 +7,9 @@
 //! it sees itself (Dynamo, section 4.8.3). With more than [`PINGS_MAX`] links they are asked in
 //! turn, so 1,000 silent links are found within six seconds; lost ones still at once.
 //!
+//! A link that stays silent for [`RESET_MS`] is closed, so that a new one can take its place: what
+//! TCP holds back after a long cut may come minutes later.
+//!
 //! A process that was itself stopped for a while blames nobody for the silence of that time.
 
 use std::collections::BTreeMap;
@@ -21,6 +24,8 @@ pub(super) const PING_INTERVAL_MS: u64 = 250;
 /// Silence after which a node counts as unreachable, in milliseconds: with the interval it leaves
 /// 250 ms of the 1.5 s that a dead node may cost a request.
 pub(super) const SILENCE_MS_MAX: u64 = 1_000;
+/// Silence after which a link is closed and dialled anew, in milliseconds.
+const RESET_MS: u64 = 5_000;
 /// Questions per interval.
 const PINGS_MAX: usize = 50;
 /// How late a step may come before it is this process that was silent, in milliseconds.
@@ -79,21 +84,26 @@ impl Links {
         self.peers.get(&node).is_some_and(Peer::is_reachable)
     }
 
-    /// A handshake is an answer: the node is reachable. A hello of an older life is ignored.
+    /// A handshake is an answer: the node is reachable. A hello of an older life is ignored, and a
+    /// second link of one life says nothing about the first, which is the one that is used.
     pub(super) fn on_up(&mut self, hello: Hello) {
-        let known = self.peers.get(&hello.node);
-        if known.is_some_and(|known| known.hello.generation > hello.generation) {
-            return;
+        if let Some(known) = self.peers.get_mut(&hello.node) {
+            if known.hello.generation == hello.generation {
+                known.cluster = hello.cluster.or(known.cluster);
+                known.hello = hello;
+                return;
+            }
+            if known.hello.generation > hello.generation {
+                return;
+            }
         }
-        // A second link of the same life: what that life said since its first hello stands.
-        let same = known.filter(|known| known.hello.generation == hello.generation);
         let peer = Peer {
-            cluster: hello.cluster.or(same.and_then(|known| known.cluster)),
+            cluster: hello.cluster,
             knows_me_not: false,
             owes_since: None,
             last_ping: 0,
             silent: false,
-            leaving: same.is_some_and(|known| known.leaving),
+            leaving: false,
             hello,
         };
         self.peers.insert(peer.hello.node, peer);
@@ -141,6 +151,19 @@ impl Links {
             peer.silent |= owes;
         }
         changed
+    }
+
+    /// Whose links have been silent for so long that they are to be closed.
+    pub(super) fn take_dead(&mut self, now: Mono) -> Vec<NodeId> {
+        let mut dead = Vec::new();
+        for (&node, peer) in &mut self.peers {
+            if peer.owes_since.is_some_and(|since| now.ms_since(since) >= RESET_MS) {
+                // Asked again only after another such time, should the link still be there.
+                peer.owes_since = Some(now);
+                dead.push(node);
+            }
+        }
+        dead
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {

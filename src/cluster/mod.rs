@@ -113,6 +113,8 @@ pub struct Output {
     /// Set when it changed: every address to which the shell keeps a link, redialling with
     /// back-off.
     pub dial: Option<BTreeSet<String>>,
+    /// Nodes whose links are dead although they stand: the shell closes them, and dials anew.
+    pub reset: Vec<NodeId>,
     /// Lines for the operator's log, with their severity.
     pub notices: Vec<(Severity, String)>,
 }
@@ -231,6 +233,7 @@ impl Cluster {
             self.start(out);
         }
         self.changed |= self.links.on_time(now.mono, |to, ping| Self::tell_at_once(to, ping, out));
+        out.reset.extend(self.links.take_dead(now.mono));
         self.on_input(input, out);
         self.attempts_on_time();
         self.unborn_on_time(out);
@@ -336,7 +339,7 @@ impl Cluster {
             Message::GossipAck { delta } => self.learn(delta),
             Message::LayoutPull { from_epoch } => self.on_pull(from, from_epoch, out),
             Message::LayoutPush { asked_from, chain } => {
-                self.on_chain(from, asked_from, chain, out);
+                self.on_chain(from, asked_from, &chain, out);
             }
             Message::PaxPrepare { instance, ballot, fresh_birth } => {
                 self.on_prepare(from, instance, ballot, fresh_birth.as_ref(), out);

@@ -266,6 +266,11 @@ impl Control {
                 Severity::Warning => tracing::warn!(node = %self.shared.name, "{text}"),
             }
         }
+        for node in output.reset.drain(..) {
+            if let Some(link) = self.shared.peers.control(node) {
+                link.close();
+            }
+        }
         if let Some(addrs) = output.dial.take() {
             self.dial(addrs);
         }

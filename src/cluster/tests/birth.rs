@@ -257,9 +257,3 @@ fn through_crashes_and_cuts_one_cluster_is_born() {
         assert!(result.is_ok(), "seed {seed}");
     }
 }
-
-#[test]
-fn debug_one() {
-    let seed: u64 = std::env::var("SEED").unwrap().parse().unwrap();
-    check_turbulent_birth(seed);
-}

@@ -261,21 +261,6 @@ impl World {
             let epoch = self.layout(index).map_or(0, |layout| layout.epoch);
             format!("n{index} ({:?}) epoch {epoch}: {standing}\n", node.settings.node())
         };
-        if std::env::var("SEED").is_ok() {
-            for node in &self.nodes {
-                println!("{:#?}", node.notices);
-                println!(
-                    "{:#?}",
-                    node.cluster.as_ref().map(|c| (
-                        &c.attempts,
-                        &c.newcomers,
-                        &c.acceptor.promised,
-                        &c.mail
-                    ))
-                );
-                println!("links {:?}", node.links);
-            }
-        }
         let lines: String = self.nodes.iter().enumerate().map(line).collect();
         format!("at {} ms:\n{lines}", self.now_ms())
     }
@@ -434,8 +419,14 @@ impl World {
         cluster.step(now, input, &mut out);
         let due = cluster.deadline();
         let life = state.life;
-        let Output { messages, records, view, dial, notices } = out;
+        let Output { messages, records, view, dial, reset, notices } = out;
         state.notices.extend(notices.into_iter().map(|(_, text)| text));
+        for peer in reset {
+            let links = self.nodes[node].links.get(&peer).cloned().unwrap_or_default();
+            for link in links {
+                self.at(0, Event::Break(link));
+            }
+        }
         if let Some((seq, _)) = records.last() {
             let seq = *seq;
             self.nodes[node].unsynced.extend(records);
