@@ -119,6 +119,9 @@ impl Cluster {
 
     fn unborn_text(&self) -> String {
         if self.unborn.text.is_empty() {
+            if self.settings.seeds.is_empty() {
+                return String::from("is being born alone");
+            }
             let seeds = self.settings.seeds.join(", ");
             return format!("waits for {seeds}, named as seed by {}", self.settings.name);
         }
