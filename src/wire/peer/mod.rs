@@ -278,3 +278,6 @@ fn seal(start: usize, out: &mut BytesMut) -> Result<(), FrameError> {
     checksum_place.copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
