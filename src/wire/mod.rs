@@ -22,6 +22,8 @@ mod json;
 pub mod peer;
 mod resp;
 mod sniff;
+#[cfg(test)]
+mod testing;
 mod write;
 
 use bytes::BytesMut;

@@ -76,3 +76,6 @@ pub(super) fn not_json(buffer: &mut BytesMut, line_bytes: usize) -> Call {
 fn refuse(fault: Fault) -> Call {
     Call::immediate(call::Answer::Json(Box::new(Answer::refusal(fault))))
 }
+
+#[cfg(test)]
+mod tests;

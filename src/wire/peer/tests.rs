@@ -200,7 +200,8 @@ impl Draw {
 
     fn work(&mut self) -> HoldWork {
         if self.flag() {
-            HoldWork::Put(self.list(|draw| (draw.partition(), draw.key(), draw.bytes())))
+            let items = self.list(|draw| (draw.partition(), draw.key(), draw.bytes()));
+            HoldWork::Put { rid: self.number(), items }
         } else {
             HoldWork::Merge(self.list(Self::placed_item))
         }
