@@ -42,6 +42,12 @@ impl Session {
         }
     }
 
+    /// A write of `key` that took its context from elsewhere. It uses up what was shown all the
+    /// same: else the next plain write would become a sibling of this connection's own value.
+    pub fn note_written(&mut self, key: &Key) {
+        self.shown.retain(|(other, ..)| other != key);
+    }
+
     /// Forgets everything, as RESET does.
     pub fn reset(&mut self) {
         *self = Self::default();

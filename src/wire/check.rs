@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::api::{Fault, Op};
+use crate::api::{Fault, Op, Session};
 use crate::hash::{BucketId, Key};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_KEYS_MAX, KEY_BYTES_MAX};
 
@@ -39,6 +39,15 @@ pub(super) fn batch(mut items: Vec<(Key, Bytes)>) -> Result<Op, Fault> {
         items.retain(|_| last.pop().expect("there is one mark for each item"));
     }
     Ok(Op::Batch { items })
+}
+
+/// Tells the session which keys a batch writes.
+pub(super) fn note_written(session: &mut Session, op: &Op) {
+    if let Op::Batch { items } = op {
+        for (key, _) in items {
+            session.note_written(key);
+        }
+    }
 }
 
 pub(super) fn batch_too_large(keys: usize, bytes: usize) -> Fault {

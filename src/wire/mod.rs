@@ -98,3 +98,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

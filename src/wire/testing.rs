@@ -91,6 +91,18 @@ impl World {
     }
 
     fn answer(&mut self, call: Call, out: &mut BytesMut) {
+        let mut connection = std::mem::replace(&mut self.connection, Connection::new(0));
+        self.encode_on(&mut connection, call, out);
+        self.connection = connection;
+    }
+
+    /// Writes the answer to a call of another connection.
+    pub(super) fn encode_on(
+        &mut self,
+        connection: &mut Connection,
+        call: Call,
+        out: &mut BytesMut,
+    ) {
         let phase =
             if self.node.unborn { Phase::Unborn("seeds".to_string()) } else { Phase::Member };
         let view = View {
@@ -116,7 +128,7 @@ impl World {
             shards: 1,
             write_seq: &AtomicU64::new(4_096_000 + self.node.writes),
         };
-        self.connection.encode(call, &facts, out);
+        connection.encode(call, &facts, out);
         self.node.writes = facts.write_seq.load(std::sync::atomic::Ordering::Relaxed) - 4_096_000;
     }
 }

@@ -164,10 +164,12 @@ impl<'a> Parser<'a> {
         let mut request = self.request(Op::Put { key, value, context })?;
         let answer = self.answer(Body::Set)?;
         // Last of all, because it uses up the memory: a refused line must not.
-        if let Op::Put { key, context, .. } = &mut request.op
-            && *context == WriteContext::Known
-        {
-            *context = self.session.take_context(key, self.now);
+        if let Op::Put { key, context, .. } = &mut request.op {
+            if *context == WriteContext::Known {
+                *context = self.session.take_context(key, self.now);
+            } else {
+                self.session.note_written(key);
+            }
         }
         Ok(Call::one(request, answer))
     }
@@ -180,17 +182,19 @@ impl<'a> Parser<'a> {
         Ok(Call::one(request, self.answer(body)?))
     }
 
-    fn delete(&self) -> Result<Call, Fault> {
+    fn delete(&mut self) -> Result<Call, Fault> {
         let key = self.required_key()?;
         let context = match self.fields.context()? {
             Some(token) => WriteContext::Token(token),
             None => WriteContext::Known,
         };
-        let request = self.request(Op::Delete { key, context })?;
-        Ok(Call::one(request, self.answer(Body::Delete)?))
+        let request = self.request(Op::Delete { key: key.clone(), context })?;
+        let answer = self.answer(Body::Delete)?;
+        self.session.note_written(&key);
+        Ok(Call::one(request, answer))
     }
 
-    fn bulk_set(&self) -> Result<Call, Fault> {
+    fn bulk_set(&mut self) -> Result<Call, Fault> {
         let raw_items = self.fields.list(Field::Items).unwrap_or_default();
         if raw_items.is_empty() {
             return Err(bad("No items provided".to_string()));
@@ -209,7 +213,9 @@ impl<'a> Parser<'a> {
         }
         let count = check::length(items.len());
         let request = self.request(check::batch(items)?)?;
-        Ok(Call::one(request, self.answer(Body::Bulk { count })?))
+        let answer = self.answer(Body::Bulk { count })?;
+        check::note_written(self.session, &request.op);
+        Ok(Call::one(request, answer))
     }
 
     fn item(&self, raw: &str) -> Result<(Key, Bytes), Fault> {

@@ -298,6 +298,27 @@ fn a_plain_write_supersedes_what_the_connection_was_shown() {
     assert_eq!(context, WriteContext::Known);
 }
 
+/// A SET with a token, a DELETE or a BULK_SET left the memory of an earlier GET in place, and the
+/// next plain SET became a sibling of the value that this connection had just written itself.
+#[test]
+fn any_write_uses_up_what_was_shown() {
+    for write in [
+        r#"{"cmd":"SET","key":"k","value":"w","context":"Af8"}"#,
+        r#"{"cmd":"DELETE","key":"k"}"#,
+        r#"{"cmd":"BULK_SET","items":[{"key":"k","value":"w"}]}"#,
+    ] {
+        let mut world = World::new();
+        world.node().add_sibling("k", "v");
+        world.say("{\"cmd\":\"GET\",\"key\":\"k\"}\n");
+        world.say(&format!("{write}\n"));
+        world.say("{\"cmd\":\"SET\",\"key\":\"k\",\"value\":\"x\"}\n");
+        let Op::Put { context, .. } = world.node().requests.pop().unwrap().op else {
+            panic!("it is a put")
+        };
+        assert_eq!(context, WriteContext::Known, "{write}");
+    }
+}
+
 #[test]
 fn a_level_for_the_connection_holds_for_what_follows() {
     let mut world = World::new();

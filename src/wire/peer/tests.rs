@@ -13,6 +13,7 @@ use crate::api::{
     Fault, Holding, Level, Op, Reply, Request, RequestId, Scan, WriteContext, Written,
 };
 use crate::causality::{Actor, Dot, Entry, NodeId, Object, VersionVector};
+use crate::cluster::message::Ballot;
 use crate::cluster::{ClusterId, Hello, Layout, Role, node_id};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::shard::Message;
@@ -297,12 +298,15 @@ impl Draw {
     }
 
     fn cluster_message(&mut self) -> cluster::Message {
-        match self.below(5) {
+        match self.below(4) {
             0 => cluster::Message::Ping { seq: self.number() },
-            1 => cluster::Message::LayoutPush { chain: self.list(Self::layout) },
-            2 => cluster::Message::LayoutPull { from_epoch: self.number() },
-            3 => cluster::Message::JoinRequest { role: self.role() },
-            _ => cluster::Message::Belongs { cluster: ClusterId(self.0.random()) },
+            1 => cluster::Message::Belongs { cluster: ClusterId(self.0.random()) },
+            2 => cluster::Message::JoinPending { text: "later".to_string() },
+            _ => {
+                let ballot =
+                    Ballot { round: self.number(), node: self.node(), ..Ballot::default() };
+                cluster::Message::PaxAccept { ballot, layout: self.layout() }
+            }
         }
     }
 

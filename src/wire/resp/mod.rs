@@ -35,3 +35,6 @@ fn protocol_error(version: Version, text: &str) -> Call {
     let body = Body::Error(format!("ERR Protocol error: {text}"));
     Call::immediate(call::Answer::Resp(Answer { version, body })).closing()
 }
+
+#[cfg(test)]
+mod tests;

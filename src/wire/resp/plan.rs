@@ -97,10 +97,16 @@ impl Planner {
         match verb {
             Verb::Get => self.get(arguments, session),
             Verb::Set => self.set(arguments, session, now),
-            Verb::Del => self.each(arguments, session, Body::Deleted, |key| Op::Delete {
-                key,
-                context: WriteContext::Known,
-            }),
+            Verb::Del => {
+                let call = self.each(arguments, session, Body::Deleted, |key| Op::Delete {
+                    key,
+                    context: WriteContext::Known,
+                })?;
+                for bytes in arguments.bytes_from(1) {
+                    session.note_written(&Key::new(BucketId::default(), bytes));
+                }
+                Ok(call)
+            }
             Verb::Exists => self.each(arguments, session, Body::Existing, |key| Op::Get { key }),
             Verb::Mget => self.mget(arguments, session),
             Verb::Mset => self.mset(command, arguments, session),
@@ -174,7 +180,7 @@ impl Planner {
         &self,
         command: &Command,
         arguments: Arguments<'_>,
-        session: &Session,
+        session: &mut Session,
     ) -> Result<Call, Refusal> {
         if arguments.len().is_multiple_of(2) {
             return Err(wrong_number(command.name));
@@ -184,7 +190,9 @@ impl Planner {
         while let (Some(key), Some(value)) = (words.next(), words.next()) {
             items.push((check::key(key)?, check::value(value, self.value_bytes_max)?));
         }
-        Ok(self.one(request(check::batch(items)?, session), Body::Done))
+        let op = check::batch(items)?;
+        check::note_written(session, &op);
+        Ok(self.one(request(op, session), Body::Done))
     }
 
     fn read(
