@@ -342,8 +342,7 @@ impl Recovery {
             self.understand(scanned, expected);
         } else {
             if !scanned.found.is_empty() {
-                let next = scanned.found.first().map(|first| first.header.group());
-                self.release_held(scanned.segment.in_use().or(next));
+                self.release_held(scanned.first());
             }
             self.held.push(scanned);
         }
@@ -381,7 +380,7 @@ impl Recovery {
         if let Some(newest) = newest {
             self.held = empty.drain(..newest).collect();
             let scanned = empty.remove(0);
-            self.release_held(self.first_of_newest(&scanned));
+            self.release_held(scanned.first());
             let first = self.first_of(&scanned);
             self.understand(scanned, Expected { first, next: None, newest: true });
         }
@@ -393,11 +392,6 @@ impl Recovery {
         }
         self.find_strays();
         self.put_right();
-    }
-
-    fn first_of_newest(&self, scanned: &Scanned) -> Option<u64> {
-        let found = scanned.found.first().map(|first| first.header.group());
-        scanned.segment.in_use().or(found)
     }
 
     /// Without MANIFEST: either nothing was ever written here, or it is damaged too.
@@ -469,6 +463,15 @@ impl Recovery {
         } else {
             Step::Done
         };
+    }
+}
+
+impl Scanned {
+    /// The number of its first record, if that is known for certain.
+    fn first(&self) -> Option<u64> {
+        let start = to_u64(SEGMENT_HEADER_BYTES);
+        let found = self.found.first().filter(|first| first.offset == start);
+        self.segment.in_use().or(found.map(|first| first.header.lsn))
     }
 }
 

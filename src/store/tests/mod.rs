@@ -1,5 +1,6 @@
 //! The store as a whole: tables, log and a disk that forgets.
 
 mod disk;
+mod model;
 mod node;
 mod wal_every_offset;

@@ -13,7 +13,7 @@ use crate::config::Durability;
 use crate::hash::{Key, PartitionId, Token};
 use crate::shard::{Batch, Group, Lookup, Record, Seq, ShardId, Table as _};
 use crate::store::record::Clocks;
-use crate::store::{Damage, DiskOp, Event, Log, LogConfig, LogError, Store};
+use crate::store::{Damage, DiskOp, Event, Log, LogConfig, LogError, ReadRequest, Store};
 use crate::time::{Hlc, Mono, Now};
 
 /// Number of partitions of the ring in these tests.
@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) durable: Vec<Seq>,
     pub(super) notices: Vec<String>,
     pub(super) fatal: Option<LogError>,
+    /// Reads that tables have asked for and nobody has carried out.
+    reads: Vec<(usize, ReadRequest)>,
     pub(super) now: Now,
     pub(super) rng: Xoshiro256PlusPlus,
     /// The next number of each partition, under the actor of this start.
@@ -75,6 +77,7 @@ impl Node {
             durable: vec![Seq(0); writers],
             notices: Vec::new(),
             fatal: None,
+            reads: Vec::new(),
             now: Now { mono: Mono(1), unix_ms: 1 },
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             minted: BTreeMap::new(),
@@ -100,6 +103,12 @@ impl Node {
         self.crash(true)
     }
 
+    /// The same, with another number of shards from then on.
+    pub(super) fn crash_into(mut self, power: bool, shards: u16) -> Self {
+        self.config.shards = shards;
+        self.crash(power)
+    }
+
     /// Drives everything until nothing is left to do but wait for time to pass.
     pub(super) fn settle(&mut self) {
         while self.turn() {}
@@ -121,7 +130,11 @@ impl Node {
         }
         self.log.pump(self.now, &mut self.disk);
         let completion = self.disk.complete(&mut self.rng);
-        let mut busy = completion.is_some();
+        let mut busy = completion.is_some() || !self.reads.is_empty();
+        if !self.reads.is_empty() && self.rng.random_bool(0.2) {
+            let index = self.rng.random_range(0..self.reads.len());
+            self.read_one(index);
+        }
         if let Some((id, result)) = completion {
             self.log.on_io(self.now, id, result);
             self.log.pump(self.now, &mut self.disk);
@@ -177,11 +190,34 @@ impl Node {
         Record { key: key.clone(), partition, object, dots: vec![dot], removed: Vec::new() }
     }
 
+    /// A record that leaves a key without siblings but must be kept for its context.
+    pub(super) fn bare_record(&mut self, key: &Key) -> Record {
+        let mut record = self.record(key, None);
+        record.object.ctx = record.dots.iter().copied().collect();
+        record
+    }
+
+    /// Puts records as one at the shard of the first.
+    pub(super) fn put_records(&mut self, records: Vec<Record>) -> Seq {
+        let shard = self.shard_of(&records[0].key);
+        self.stores[shard].put(Batch { records, group: None })
+    }
+
+    /// Puts the part of a shard of a batch with `(id, parts)`.
+    pub(super) fn put_part(
+        &mut self,
+        shard: usize,
+        records: Vec<Record>,
+        group: Option<(u64, u16)>,
+    ) -> Seq {
+        let group = group.map(|(id, parts)| Group { id, parts });
+        self.stores[shard].put(Batch { records, group })
+    }
+
     /// Puts one key.
     pub(super) fn put(&mut self, key: &Key, value: Option<&[u8]>) -> Seq {
         let record = self.record(key, value);
-        let shard = self.shard_of(key);
-        self.stores[shard].put(Batch { records: vec![record], group: None })
+        self.put_records(vec![record])
     }
 
     /// Puts several keys as one; they may belong to several shards. Returns the part of each shard.
@@ -204,8 +240,8 @@ impl Node {
     }
 
     /// Puts a control record.
-    pub(super) fn put_control(&mut self, seq: Seq, slot: u8, body: &'static [u8]) {
-        let record = ControlRecord { slot, body: Bytes::from_static(body) };
+    pub(super) fn put_control(&mut self, seq: Seq, slot: u8, body: &[u8]) {
+        let record = ControlRecord { slot, body: Bytes::copy_from_slice(body) };
         self.log.hand_control(seq, record);
     }
 
@@ -253,11 +289,29 @@ impl Node {
 
     /// Carries out the reads that a table has asked for.
     pub(super) fn fetch(&mut self, shard: usize) {
-        for read in self.stores[shard].take_reads() {
-            let op = DiskOp::Read { file: read.file, offset: read.offset, length: read.length };
-            let result = self.disk.perform(op);
-            self.stores[shard].on_read(read.id, result);
+        let reads = self.stores[shard].take_reads();
+        self.reads.extend(reads.into_iter().map(|read| (shard, read)));
+        while !self.reads.is_empty() {
+            self.read_one(0);
+            let reads = self.stores[shard].take_reads();
+            self.reads.extend(reads.into_iter().map(|read| (shard, read)));
         }
+    }
+
+    /// Asks for a key without waiting for the disk.
+    pub(super) fn glance(&mut self, key: &Key) -> Lookup {
+        let shard = self.shard_of(key);
+        let (lookup, _) = self.stores[shard].get(key);
+        let reads = self.stores[shard].take_reads();
+        self.reads.extend(reads.into_iter().map(|read| (shard, read)));
+        lookup
+    }
+
+    fn read_one(&mut self, index: usize) {
+        let (shard, read) = self.reads.swap_remove(index);
+        let op = DiskOp::Read { file: read.file, offset: read.offset, length: read.length };
+        let result = self.disk.perform(op);
+        self.stores[shard].on_read(read.id, result);
     }
 
     /// A number below `bound`.
