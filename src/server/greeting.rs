@@ -140,7 +140,6 @@ async fn introduce(
     let hello = match hear(stream, &mut received).await? {
         Frame::HelloAck(Greeting { hello, .. }) => hello,
         Frame::Refusal(refusal) => {
-            let refusal = Refusal { code: refusal.code, text: refusal.text };
             let reason = refusal.to_string();
             if dialed.is_some() {
                 control.step(Input::Refused { dialed, refusal });
@@ -151,7 +150,7 @@ async fn introduce(
     };
     if let Err(refusal) = control.admit(&hello) {
         // The other side may be gone already; what counts is that this side does not go on.
-        let _ = say(stream, Frame::Refusal(sent(&refusal))).await;
+        let _ = say(stream, Frame::Refusal(refusal.clone())).await;
         if dialed.is_some() {
             control.step(Input::NotAdmitted { hello, dialed });
         }
@@ -175,7 +174,7 @@ async fn listen(
         return Err(out_of_turn());
     };
     if let Err(refusal) = control.admit(&hello) {
-        let _ = say(stream, Frame::Refusal(sent(&refusal))).await;
+        let _ = say(stream, Frame::Refusal(refusal.clone())).await;
         if lane == Lane::Control {
             control.step(Input::NotAdmitted { hello, dialed: None });
         }
@@ -188,7 +187,6 @@ async fn listen(
     match hear(stream, &mut received).await? {
         Frame::HelloAck(_) => Ok((hello, lane, received)),
         Frame::Refusal(refusal) => {
-            let refusal = Refusal { code: refusal.code, text: refusal.text };
             let reason = refusal.to_string();
             if lane == Lane::Control {
                 control.step(Input::Refused { dialed: None, refusal });
@@ -201,10 +199,6 @@ async fn listen(
 
 fn out_of_turn() -> String {
     String::from("the other side does not know how to greet")
-}
-
-fn sent(refusal: &Refusal) -> peer::Refusal {
-    peer::Refusal { code: refusal.code.clone(), text: refusal.text.clone() }
 }
 
 async fn say(stream: &mut TcpStream, frame: Frame) -> Result<(), String> {
@@ -222,7 +216,7 @@ async fn hear(stream: &mut TcpStream, received: &mut BytesMut) -> Result<Frame, 
                 let text = error.to_string();
                 if matches!(error, FrameError::NoCommonVersion { .. }) {
                     let code = String::from("no_common_version");
-                    let refusal = peer::Refusal { code, text: text.clone() };
+                    let refusal = Refusal { code, text: text.clone() };
                     // Courtesy: this side closes in any case.
                     let _ = say(stream, Frame::Refusal(refusal)).await;
                 }

@@ -20,6 +20,8 @@ mod node;
 mod readers;
 mod shard_thread;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use directory::DirectoryError;
 pub use identity::IdentityError;
