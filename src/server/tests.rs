@@ -84,3 +84,83 @@ fn a_lone_node_answers_both_protocols() {
     assert!(got.contains(r#""value":"v2""#), "{got}");
     node.shutdown();
 }
+
+/// Free ports, for nodes that must know one another before they start. Another process could take
+/// one in between; the kernel hands them out in turn, so it does not happen in practice.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<_> =
+        (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+/// Nodes that seed each other in a ring.
+struct Ring {
+    folder: tempfile::TempDir,
+    ports: Vec<u16>,
+    links: LinkControl,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Ring {
+    fn born(count: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports = free_ports(2 * count);
+        let links = LinkControl::default();
+        let mut ring = Self { folder, ports, links, nodes: Vec::new() };
+        ring.nodes.resize_with(count, || None);
+        for index in 0..count {
+            ring.start(index);
+        }
+        ring.wait_until_whole();
+        ring
+    }
+
+    fn start(&mut self, index: usize) {
+        let count = self.nodes.len();
+        let path = self.folder.path().join(format!("n{index}"));
+        let next = self.ports[count + (index + 1) % count];
+        let mut config = config(&path, vec![format!("127.0.0.1:{next}")]);
+        config.port = self.ports[index];
+        config.cluster_port = Some(self.ports[count + index]);
+        let node = Node::start(config, NodeOptions { links: self.links.clone() }).unwrap();
+        self.nodes[index] = Some(node);
+    }
+
+    fn node(&self, index: usize) -> &Node {
+        self.nodes[index].as_ref().unwrap()
+    }
+
+    fn wait_until_whole(&self) {
+        for node in self.nodes.iter().flatten() {
+            wait_until(node, "everybody reachable", |view| {
+                is_ready(view)
+                    && view.members.len() == self.nodes.len() - 1
+                    && view.members.values().all(|member| member.reachable)
+            });
+        }
+    }
+
+    fn talk(&self, index: usize) -> Talk {
+        Talk::to(self.node(index).client_addr())
+    }
+}
+
+#[test]
+fn three_nodes_are_born_as_one_and_any_of_them_serves_any_key() {
+    let ring = Ring::born(3);
+    let layout = ring.node(0).view().layout.clone().unwrap();
+    for index in 0..3 {
+        assert_eq!(ring.node(index).view().layout.as_ref(), Some(&layout));
+        assert_eq!(layout.owned_by(ring.node(index).id()), 16);
+    }
+    let mut talks: Vec<Talk> = (0..3).map(|index| ring.talk(index)).collect();
+    for key in 0..30 {
+        assert_eq!(talks[key % 3].ask(&format!("SET key{key} value{key}")), "+OK");
+    }
+    for key in 0..30 {
+        for talk in &mut talks {
+            assert_eq!(talk.ask(&format!("GET key{key}")), format!("${}", 5 + key.to_string().len()));
+            assert_eq!(talk.hear(), format!("value{key}"));
+        }
+    }
+}
