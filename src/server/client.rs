@@ -15,6 +15,8 @@ use crate::limits::{CONNECTION_REPLY_BYTES_MAX, CONNECTION_REQUESTS_MAX};
 use crate::time::Mono;
 use crate::wire::{self, Call, Facts};
 
+/// Requests of a connection that may be in flight however large the replies were.
+const REQUESTS_MIN: usize = 8;
 /// A buffer that holds nothing is given back when it is larger than this.
 const IDLE_BUFFER_BYTES: usize = 1_024;
 
@@ -36,6 +38,9 @@ pub(crate) struct Client {
     first_request: u32,
     /// Bytes of the replies that waiting calls hold.
     held_bytes: usize,
+    /// Bytes of the largest replies of late, which says how many requests may be in flight: the
+    /// replies to all of them may come at once.
+    reply_bytes: usize,
     /// A bound stopped the last [`Client::advance`].
     stalled: bool,
     /// The client will send nothing more.
@@ -74,6 +79,7 @@ impl Client {
             requests: VecDeque::new(),
             first_request,
             held_bytes: 0,
+            reply_bytes: 0,
             stalled: false,
             ended: false,
             closing: false,
@@ -116,6 +122,7 @@ impl Client {
         let bytes = wire::reply_bytes(&reply);
         waiting.held_bytes += bytes;
         self.held_bytes += bytes;
+        self.reply_bytes = bytes.max(self.reply_bytes - self.reply_bytes / 8);
         waiting.call.on_reply(slot, reply);
         // A walk asks on when a page is there.
         if !waiting.call.is_ready() {
@@ -197,13 +204,20 @@ impl Client {
         }
     }
 
+    /// Requests that may be in flight: so many that their replies, should they be as large as the
+    /// last ones, stay near the bound.
+    fn requests_max(&self) -> usize {
+        let fitting = CONNECTION_REPLY_BYTES_MAX / self.reply_bytes.max(1);
+        fitting.clamp(REQUESTS_MIN, CONNECTION_REQUESTS_MAX)
+    }
+
     /// Pulls requests out of the calls in their order, so that a pipelined read comes after the
     /// write before it. Returns whether all is pulled that can be now.
     fn ask(&mut self, submit: &mut impl FnMut(u32, Request) -> bool) -> bool {
         while self.asked < self.calls.len() {
             // What the oldest call holds must not stop it: nothing else would ever free it.
             let held = if self.asked == 0 { 0 } else { self.held_bytes };
-            if self.requests.len() >= CONNECTION_REQUESTS_MAX
+            if self.requests.len() >= self.requests_max()
                 || self.outgoing.len() + held >= CONNECTION_REPLY_BYTES_MAX
             {
                 return false;
@@ -389,6 +403,17 @@ mod tests {
         }
         assert_eq!(answered, keys.len());
         assert!(desk.hear(usize::MAX).starts_with(&format!("*{}\r\n", keys.len())));
+    }
+
+    #[test]
+    fn large_replies_leave_room_for_fewer_requests() {
+        let mut desk = Desk::new(0);
+        desk.say("GET a\r\n");
+        desk.client.on_reply(0, value(CONNECTION_REPLY_BYTES_MAX / 2));
+        desk.advance();
+        desk.hear(usize::MAX);
+        desk.say(&"GET a\r\n".repeat(100));
+        assert_eq!(desk.asked.len(), 1 + REQUESTS_MIN);
     }
 
     #[test]

@@ -303,3 +303,74 @@ impl PeerLinks {
         TakenIn::Yes { restarted }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: NodeId = NodeId([1; 16]);
+    const PEER: NodeId = NodeId([2; 16]);
+
+    fn link(generation: u32, lane: Lane, dialer: NodeId) -> Arc<Link> {
+        let hello = Hello {
+            node: PEER,
+            public_key: [0; 32],
+            name: String::from("peer"),
+            zone: String::new(),
+            generation,
+            cluster_addr: String::new(),
+            client_addr: String::new(),
+            cluster: None,
+            layout_epoch: 0,
+            layout_hash: crate::cluster::LayoutHash::default(),
+            partitions: 16,
+            replicas: 3,
+        };
+        Arc::new(Link::new(0, &hello, lane, dialer))
+    }
+
+    #[test]
+    fn both_sides_keep_the_link_that_the_smaller_node_dialled() {
+        for [first, second] in [[ME, PEER], [PEER, ME]] {
+            let mut links = PeerLinks::default();
+            let (old, new) = (link(1, Lane::Control, first), link(1, Lane::Control, second));
+            assert!(matches!(links.take_in(&old, ME), TakenIn::Yes { restarted: false }));
+            match links.take_in(&new, ME) {
+                TakenIn::Yes { restarted } => {
+                    assert!(!restarted);
+                    assert_eq!(second, ME);
+                }
+                TakenIn::Spare => assert_eq!(first, ME),
+                TakenIn::Stale => panic!("neither is from a past life"),
+            }
+            let kept = links.control.unwrap();
+            assert_eq!(kept.dialer, ME);
+            assert!(!kept.is_closed());
+            assert_eq!(old.is_closed(), first == PEER);
+        }
+    }
+
+    #[test]
+    fn a_new_life_of_a_node_replaces_all_links_of_the_old_one() {
+        let mut links = PeerLinks::default();
+        let old = [link(1, Lane::Control, ME), link(1, Lane::Data(0), ME)];
+        for link in &old {
+            assert!(matches!(links.take_in(link, ME), TakenIn::Yes { restarted: false }));
+        }
+        let new = link(2, Lane::Control, PEER);
+        assert!(matches!(links.take_in(&new, ME), TakenIn::Yes { restarted: true }));
+        assert!(old.iter().all(|link| link.is_closed()));
+        assert_eq!(links.all().count(), 1);
+        for stale in [link(1, Lane::Control, ME), link(1, Lane::Data(1), ME)] {
+            assert!(matches!(links.take_in(&stale, ME), TakenIn::Stale));
+        }
+        assert!(!new.is_closed());
+    }
+
+    #[test]
+    fn a_data_link_needs_its_control_link() {
+        let mut links = PeerLinks::default();
+        let data = link(1, Lane::Data(0), ME);
+        assert!(matches!(links.take_in(&data, ME), TakenIn::Stale));
+    }
+}

@@ -6,7 +6,7 @@
 //! parse or whose checksum is wrong close the link.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
+use tokio::time::{Duration, timeout};
 
 use super::control::ControlMail;
 use super::metrics::Metrics;
@@ -29,8 +30,13 @@ use crate::wire::peer::{self, Frame};
 /// What a message counts at least against the bytes of an inbox, so that one bound serves for
 /// both its bytes and its inputs.
 const MESSAGE_WEIGHT_MIN: usize = INBOX_BYTES_MAX / INBOX_INPUTS_MAX;
-/// Bytes that one read takes at most.
-const READ_BYTES: usize = 256 * 1024;
+/// Room for bytes that is made before a read.
+const READ_BYTES: usize = 64 * 1024;
+/// Chunks of one vectored write.
+const WRITE_PARTS_MAX: usize = 64;
+/// Silence after which a control link is given up. Control planes speak several times a second;
+/// where the network swallows everything, TCP would not try again for minutes after it heals.
+const CONTROL_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// One link, as those see it who send over it.
 #[derive(Debug)]
@@ -250,22 +256,41 @@ async fn cut(shared: &Shared, link: &Link) {
 async fn write(link: &Link, mut writer: OwnedWriteHalf) -> io::Error {
     loop {
         link.bell.notified().await;
-        let chunks = {
+        let mut chunks = {
             let mut queue = link.queue.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut queue.chunks)
         };
-        for mut chunk in chunks {
-            let bytes = chunk.len();
-            while chunk.has_remaining() {
-                match writer.write_buf(&mut chunk).await {
-                    Ok(0) => return io::ErrorKind::WriteZero.into(),
-                    Ok(_) => {}
-                    Err(error) => return error,
-                }
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        for chunks in chunks.chunks_mut(WRITE_PARTS_MAX) {
+            if let Err(error) = write_all(&mut writer, chunks).await {
+                return error;
             }
-            link.queue.lock().unwrap_or_else(PoisonError::into_inner).bytes -= bytes;
+        }
+        link.queue.lock().unwrap_or_else(PoisonError::into_inner).bytes -= bytes;
+    }
+}
+
+/// Writes all chunks, with one system call where the socket takes them.
+async fn write_all(writer: &mut OwnedWriteHalf, chunks: &mut [Bytes]) -> io::Result<()> {
+    let mut first = 0;
+    while first < chunks.len() {
+        let slices: Vec<IoSlice<'_>> =
+            chunks[first..].iter().map(|chunk| IoSlice::new(chunk)).collect();
+        let mut written = writer.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some(chunk) = chunks.get_mut(first)
+            && chunk.len() <= written
+        {
+            written -= chunk.len();
+            first += 1;
+        }
+        if let Some(chunk) = chunks.get_mut(first) {
+            chunk.advance(written);
         }
     }
+    Ok(())
 }
 
 async fn read(
@@ -275,6 +300,10 @@ async fn read(
     mut received: BytesMut,
 ) -> String {
     let mut post = Post::new(shared, link);
+    let patience = match link.lane {
+        peer::Link::Control => CONTROL_SILENCE_MAX,
+        peer::Link::Data(_) => Duration::MAX,
+    };
     loop {
         loop {
             let before = received.len();
@@ -292,11 +321,14 @@ async fn read(
             }
         }
         post.deliver().await;
-        received.reserve(READ_BYTES);
-        match reader.read_buf(&mut received).await {
-            Ok(0) => return String::from("closed by the other side"),
-            Ok(_) => {}
-            Err(error) => return error.to_string(),
+        if received.capacity() - received.len() < READ_BYTES / 4 {
+            received.reserve(READ_BYTES);
+        }
+        match timeout(patience, reader.read_buf(&mut received)).await {
+            Ok(Ok(0)) => return String::from("closed by the other side"),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return String::from("silence"),
         }
     }
 }

@@ -136,7 +136,10 @@ async fn work(shell: Rc<Shell>, mut worker: Worker) {
     let mut turn = Turn::default();
     let mut timer = pin!(tokio::time::sleep_until(clock.instant(clock.mono())));
     loop {
-        mailbox.take(&mut letters);
+        // A full inbox leaves letters where they are, which stops those who write many.
+        if shell.has_room() {
+            mailbox.take(&mut letters);
+        }
         for letter in letters.drain(..) {
             shell.open(letter, &mut worker);
         }
@@ -337,7 +340,7 @@ impl Shell {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a client was lost while it was handed over");
-                self.shared.guests.leave();
+                self.farewell();
                 return;
             }
         };
@@ -355,6 +358,11 @@ impl Shell {
         });
         self.seats.borrow_mut().put(seat, Rc::clone(&guest));
         spawn_local(serve(Rc::clone(self), seat, guest, reader));
+    }
+
+    fn farewell(&self) {
+        self.shared.guests.leave();
+        self.shared.load(self.id).fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Reads once; `None` when the connection broke.
@@ -405,8 +413,7 @@ async fn serve(shell: Rc<Shell>, seat: u32, guest: Rc<Guest>, mut reader: OwnedR
     }
     let next_request = guest.client.borrow().next_request();
     shell.seats.borrow_mut().leave(seat, next_request);
-    shell.shared.guests.leave();
-    shell.shared.load(shell.id).fetch_sub(1, Ordering::Relaxed);
+    shell.farewell();
 }
 
 impl Seats {

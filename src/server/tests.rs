@@ -159,8 +159,99 @@ fn three_nodes_are_born_as_one_and_any_of_them_serves_any_key() {
     }
     for key in 0..30 {
         for talk in &mut talks {
-            assert_eq!(talk.ask(&format!("GET key{key}")), format!("${}", 5 + key.to_string().len()));
+            assert_eq!(
+                talk.ask(&format!("GET key{key}")),
+                format!("${}", 5 + key.to_string().len())
+            );
             assert_eq!(talk.hear(), format!("value{key}"));
         }
     }
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_death_of_one_node_and_of_all() {
+    let mut ring = Ring::born(3);
+    let mut talk = ring.talk(0);
+    for key in 0..50 {
+        assert_eq!(talk.ask(&format!("SET key{key} before")), "+OK");
+    }
+    ring.nodes[1].take().unwrap().kill();
+    wait_until(ring.node(0), "a death", |view| view.members.values().any(|m| !m.reachable));
+    for key in 25..50 {
+        assert_eq!(talk.ask(&format!("SET key{key} after")), "+OK");
+    }
+    ring.start(1);
+    ring.wait_until_whole();
+    let check = |ring: &Ring| {
+        let mut talk = ring.talk(1);
+        for key in 0..50 {
+            let expected = if key < 25 { "before" } else { "after" };
+            assert_eq!(talk.ask(&format!("GET key{key}")), format!("${}", expected.len()));
+            assert_eq!(talk.hear(), expected);
+        }
+    };
+    check(&ring);
+    for node in &mut ring.nodes {
+        node.take().unwrap().kill();
+    }
+    for index in 0..3 {
+        ring.start(index);
+    }
+    ring.wait_until_whole();
+    check(&ring);
+}
+
+#[test]
+fn a_node_that_is_cut_off_refuses_a_quorum_until_it_is_healed() {
+    let ring = Ring::born(3);
+    let name = |index: usize| ring.node(index).name().to_owned();
+    ring.links.partition(&[vec![name(0), name(1)], vec![name(2)]]);
+    for (index, lost) in [(0, 1), (1, 1), (2, 2)] {
+        wait_until(ring.node(index), "the cut", |view| {
+            view.members.values().filter(|member| !member.reachable).count() == lost
+        });
+    }
+    assert_eq!(ring.talk(0).ask("SET k 1"), "+OK");
+    let refused = ring.talk(2).ask("SET k 2");
+    assert!(refused.starts_with("-UNAVAILABLE"), "{refused}");
+    ring.links.heal();
+    ring.wait_until_whole();
+    let mut talk = ring.talk(2);
+    assert_eq!(talk.ask("GET k"), "$1");
+    assert_eq!(talk.hear(), "1");
+}
+
+#[test]
+fn a_stopping_node_answers_what_it_was_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(&folder.path().join("n1"), vec![], &LinkControl::default());
+    wait_until(&node, "birth", is_ready);
+    let mut talk = Talk::to(node.client_addr());
+    let requests: String = (0..100).map(|key| format!("SET key{key} v\r\n")).collect();
+    talk.reader.get_mut().write_all(requests.as_bytes()).unwrap();
+    assert_eq!(talk.hear(), "+OK");
+    node.shutdown();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut talk.reader, &mut rest).unwrap();
+    assert_eq!(rest, "+OK\r\n".repeat(99));
+}
+
+#[test]
+fn a_directory_or_port_in_use_and_a_public_address_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("n1");
+    let node = start(&path, vec![], &LinkControl::default());
+    let check = |config: Config, expected: &str| {
+        let error = Node::start(config, NodeOptions::default()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    check(config(&path, vec![]), "in use by node n1, process");
+    let taken = config(&folder.path().join("n2"), vec![]);
+    check(Config { port: node.client_addr().port(), ..taken.clone() }, "for clients");
+    let cluster_port = Some(node.cluster_addr().port());
+    check(Config { cluster_port, ..taken.clone() }, "for other nodes");
+    check(Config { host: "0.0.0.0".parse().unwrap(), ..taken }, "use a loopback address");
+    node.kill();
+    let again = start(&path, vec![], &LinkControl::default());
+    assert_eq!(again.failed(), None);
 }
