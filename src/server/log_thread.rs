@@ -132,6 +132,8 @@ impl Disk for LogDisk {
 pub(crate) struct OpenLog {
     log: Log,
     files: Files,
+    /// Completions that came after that.
+    done: VecDeque<(IoId, DiskResult)>,
     /// What it found.
     pub(crate) recovered: Recovered,
 }
@@ -159,8 +161,8 @@ impl OpenLog {
                 }
             }
             if let Some(recovered) = recovered {
-                assert!(disk.done.is_empty(), "recovery waits for its operations");
-                return Ok(Self { log, files: disk.files, recovered: *recovered });
+                let LogDisk { files, done, .. } = disk;
+                return Ok(Self { log, files, done, recovered: *recovered });
             }
         }
     }
@@ -178,9 +180,8 @@ impl OpenLog {
 
 /// Serves the log until the node ends. Blocks.
 pub(crate) fn run(shared: &Arc<Shared>, open: OpenLog, elsewhere: Sender<(IoId, DiskOp)>) {
-    let OpenLog { mut log, files, .. } = open;
-    let mut disk =
-        LogDisk { files, done: VecDeque::new(), active: None, elsewhere: Some(elsewhere) };
+    let OpenLog { mut log, files, done, .. } = open;
+    let mut disk = LogDisk { files, done, active: None, elsewhere: Some(elsewhere) };
     let mut letters = Vec::new();
     let mut finishing: Vec<Sender<()>> = Vec::new();
     loop {
