@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 
 use crate::api::Reply;
 use crate::causality::NodeId;
-use crate::shard::{Input, Message, Output, Seq, Shard, Ticket};
+use crate::hash::{BucketId, Key, PartitionId, Token};
+use crate::shard::{Batch, IndexEntry, Input, Lookup, Message, Output, Seq, Shard, Table, Ticket};
 use crate::store::{DiskDone, DiskError, LogBatch, LogNote, ReadId, ReadRequest, Store};
 use crate::time::{Mono, Now};
 
@@ -28,6 +29,8 @@ pub struct Worker {
     /// What the disk did, for the next turn; before everything else, because it frees the most.
     completed: VecDeque<Input>,
     output: Output,
+    /// What was put, for an observer; `None` where nobody looks, as in production.
+    observer: Option<Vec<(Seq, Batch)>>,
 }
 
 /// What leaves after a turn. The caller owns it and empties it.
@@ -58,7 +61,25 @@ impl Worker {
             messages: HeldBack::default(),
             completed: VecDeque::new(),
             output: Output::default(),
+            observer: None,
         }
+    }
+
+    /// The same worker, which also notes every put for [`Worker::take_observed`].
+    #[must_use]
+    pub fn observed(mut self) -> Self {
+        self.observer = Some(Vec::new());
+        self
+    }
+
+    /// The puts since the last call, where they are noted.
+    pub fn take_observed(&mut self) -> impl Iterator<Item = (Seq, Batch)> + use<> {
+        self.observer.as_mut().map(std::mem::take).unwrap_or_default().into_iter()
+    }
+
+    /// The newest put of which the log said that it is durable.
+    pub fn durable(&self) -> Seq {
+        self.durable
     }
 
     /// The log did something for this shard.
@@ -81,11 +102,14 @@ impl Worker {
     pub fn turn(&mut self, now: Now, inputs: &mut VecDeque<Input>, turn: &mut Turn) {
         let due = self.shard.deadline().is_some_and(|deadline| deadline <= now.mono);
         let tick = due.then_some(Input::Tick);
-        for input in self.completed.drain(..).chain(tick).chain(inputs.drain(..)) {
-            self.shard.step(now, input, &mut self.store, &mut self.output);
-        }
-        if self.shard.has_work() {
-            self.shard.work(now, &mut self.store, &mut self.output, TURN_UNITS);
+        let inputs = self.completed.drain(..).chain(tick).chain(inputs.drain(..));
+        let (shard, output) = (&mut self.shard, &mut self.output);
+        match &mut self.observer {
+            None => work_through(shard, now, inputs, &mut self.store, output),
+            Some(puts) => {
+                let mut table = Observed { store: &mut self.store, puts };
+                work_through(shard, now, inputs, &mut table, output);
+            }
         }
         turn.batch = self.store.take_batch();
         turn.reads.append(&mut self.store.take_reads());
@@ -107,6 +131,60 @@ impl Worker {
     /// Whether the next turn has something to do at once.
     pub fn has_work(&self) -> bool {
         !self.completed.is_empty() || self.shard.has_work()
+    }
+}
+
+/// Steps every input, then does a slice of the jobs.
+fn work_through<T: Table>(
+    shard: &mut Shard,
+    now: Now,
+    inputs: impl Iterator<Item = Input>,
+    table: &mut T,
+    output: &mut Output,
+) {
+    for input in inputs {
+        shard.step(now, input, table, output);
+    }
+    if shard.has_work() {
+        shard.work(now, table, output, TURN_UNITS);
+    }
+}
+
+/// A store that notes what is put into it.
+struct Observed<'a> {
+    store: &'a mut Store,
+    puts: &'a mut Vec<(Seq, Batch)>,
+}
+
+impl Table for Observed<'_> {
+    fn get(&mut self, key: &Key) -> (Lookup, Seq) {
+        self.store.get(key)
+    }
+
+    fn put(&mut self, batch: Batch) -> Seq {
+        let seq = self.store.put(batch.clone());
+        self.puts.push((seq, batch));
+        seq
+    }
+
+    fn page(&mut self, from: Token, to: Token, max: usize, out: &mut Vec<IndexEntry>) {
+        self.store.page(from, to, max, out);
+    }
+
+    fn read(&mut self, entry: &IndexEntry) -> (Option<(Key, Lookup)>, Seq) {
+        self.store.read(entry)
+    }
+
+    fn count(&self, partition: PartitionId, bucket: BucketId) -> u64 {
+        self.store.count(partition, bucket)
+    }
+
+    fn undurable_bytes(&self) -> usize {
+        self.store.undurable_bytes()
+    }
+
+    fn is_full(&self) -> bool {
+        self.store.is_full()
     }
 }
 
