@@ -1,10 +1,20 @@
 //! The other shell: a world in which time, network, disks and crashes come from one seed.
 
 mod disk;
+mod faults;
 mod network;
+mod options;
 pub mod oracle;
+mod process;
+mod run;
 mod trace;
+mod workload;
+mod world;
 
 pub use disk::{Damage, DiskFaults, SECTOR_BYTES, SimDisk};
+pub use faults::Fault;
 pub use network::{Copy, Network, NetworkFaults, Place};
+pub use options::Options;
+pub use run::{Outcome, run};
 pub use trace::{MARK_EVENTS, Trace, TraceEvent};
+pub use world::{Tally, World};

@@ -54,18 +54,28 @@ pub struct Violation {
 pub struct History {
     writes: BTreeMap<WriteId, Write>,
     events: BTreeMap<Event, Minted>,
-    keys: BTreeMap<Key, BTreeSet<Dot>>,
+    keys: BTreeMap<Key, Facts>,
     violations: Vec<Violation>,
 }
 
 /// Dots are minted per partition.
 type Event = (PartitionId, Dot);
 
+/// What there is to know of one key.
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    dots: BTreeSet<Dot>,
+    by_value: BTreeMap<Bytes, BTreeSet<Dot>>,
+    writes: Vec<WriteId>,
+}
+
 #[derive(Clone, Debug)]
 struct Write {
     key: Key,
     claim: Claim,
     fate: Fate,
+    /// When it was acknowledged by so many replicas that every read of a majority must see it.
+    firm_since_us: Option<u64>,
     dots: BTreeSet<Dot>,
 }
 
@@ -81,55 +91,81 @@ struct Minted {
     stored: bool,
 }
 
+/// An event as its leader minted it.
+#[derive(Clone, Copy, Debug)]
+pub struct Mint<'a> {
+    /// Where.
+    pub partition: PartitionId,
+    /// Its name.
+    pub dot: Dot,
+    /// Of which key.
+    pub key: &'a Key,
+    /// `None` = a delete.
+    pub value: Option<&'a Bytes>,
+    /// The siblings that it took away.
+    pub replaced: &'a [Dot],
+    /// Whether it may have taken away losers that nobody had seen, because there were too many.
+    pub at_the_cap: bool,
+    /// The write that it carries out, where the value tells.
+    pub write: Option<WriteId>,
+}
+
 impl History {
     /// A client is about to send a write.
     pub fn begin(&mut self, id: WriteId, key: Key, claim: Claim) {
-        let write = Write { key, claim, fate: Fate::Open, dots: BTreeSet::new() };
+        self.keys.entry(key.clone()).or_default().writes.push(id);
+        let dots = BTreeSet::new();
+        let write = Write { key, claim, fate: Fate::Open, firm_since_us: None, dots };
         self.writes.insert(id, write);
     }
 
-    /// A leader minted an event: its value (`None` for a delete), the siblings that it replaced,
-    /// and the write that it carries out, where the value tells.
-    pub fn minted(
-        &mut self,
-        partition: PartitionId,
-        dot: Dot,
-        key: &Key,
-        value: Option<Bytes>,
-        replaced: &[Dot],
-        write: Option<WriteId>,
-    ) {
+    /// A leader minted an event.
+    pub fn minted(&mut self, mint: Mint<'_>) {
+        let Mint { partition, dot, key, .. } = mint;
         if let Some(earlier) = self.events.get(&(partition, dot)) {
             let text = format!("{dot} was minted twice, first for {}", show(&earlier.key));
-            self.violate("D3 a dot names one write", key, text);
-            return;
+            return self.violate("D3 a dot names one write", key, text);
         }
-        let mut past: BTreeSet<Dot> = BTreeSet::new();
+        let mut past = self.past_of(partition, key, mint.replaced, dot);
+        if let Some(write) = mint.write.and_then(|id| self.writes.get_mut(&id)) {
+            write.dots.insert(dot);
+            if let Claim::Seen(seen) = &write.claim {
+                let unseen = mint.replaced.iter().find(|other| !seen.contains(other));
+                past.extend(seen);
+                if let Some(unseen) = unseen.filter(|_| !mint.at_the_cap) {
+                    let text = format!("{dot} replaced {unseen}, which its writer had not seen");
+                    self.violate("D2 no concurrent write is dropped", key, text);
+                }
+            }
+        }
+        let facts = self.keys.entry(key.clone()).or_default();
+        facts.dots.insert(dot);
+        if let Some(value) = mint.value {
+            facts.by_value.entry(value.clone()).or_default().insert(dot);
+        }
+        let (key, value) = (key.clone(), mint.value.cloned());
+        let minted = Minted { key, value, past, write: mint.write, stored: false };
+        self.events.insert((partition, dot), minted);
+    }
+
+    fn past_of(
+        &mut self,
+        partition: PartitionId,
+        key: &Key,
+        replaced: &[Dot],
+        dot: Dot,
+    ) -> BTreeSet<Dot> {
+        let mut past = BTreeSet::new();
         for &other in replaced {
             past.insert(other);
-            match self.events.get(&(partition, other)) {
-                Some(event) => past.extend(&event.past),
-                None => self.violate(
-                    "D4 contexts are sound",
-                    key,
-                    format!("{dot} replaced {other}, which nobody minted"),
-                ),
+            if let Some(event) = self.events.get(&(partition, other)) {
+                past.extend(&event.past);
+            } else {
+                let text = format!("{dot} replaced {other}, which nobody minted");
+                self.violate("D4 contexts are sound", key, text);
             }
         }
-        if let Some(write) = write.and_then(|id| self.writes.get_mut(&id)) {
-            write.dots.insert(dot);
-            if let Claim::Seen(seen) = &write.claim
-                && let Some(unseen) = replaced.iter().find(|other| !seen.contains(other))
-            {
-                let text = format!("{dot} replaced {unseen}, which its writer had not seen");
-                self.violate("D2 no concurrent write is dropped", key, text);
-            } else if let Claim::Seen(seen) = &write.claim {
-                past.extend(seen);
-            }
-        }
-        self.keys.entry(key.clone()).or_default().insert(dot);
-        let minted = Minted { key: key.clone(), value, past, write, stored: false };
-        self.events.insert((partition, dot), minted);
+        past
     }
 
     /// Some disk has stored this event.
@@ -139,89 +175,152 @@ impl History {
         }
     }
 
-    /// The client was told.
-    pub fn told(&mut self, id: WriteId, fate: Fate) {
+    /// The client was told. `firm`: every later read of a majority must see it.
+    pub fn told(&mut self, id: WriteId, fate: Fate, at_us: u64, firm: bool) {
         if let Some(write) = self.writes.get_mut(&id) {
             write.fate = fate;
+            write.firm_since_us = (firm && fate == Fate::Acknowledged).then_some(at_us);
         }
     }
 
-    /// Everything that a reader knows who was shown these siblings.
-    pub fn seen_by(&self, partition: PartitionId, siblings: &[Dot]) -> BTreeSet<Dot> {
+    /// Everything that a reader knows who was shown these values of a key.
+    pub fn seen_by(&self, partition: PartitionId, key: &Key, values: &[Bytes]) -> BTreeSet<Dot> {
         let mut seen = BTreeSet::new();
-        for &dot in siblings {
-            seen.insert(dot);
-            if let Some(event) = self.events.get(&(partition, dot)) {
+        let Some(facts) = self.keys.get(key) else { return seen };
+        for dot in values.iter().filter_map(|value| facts.by_value.get(value)).flatten() {
+            seen.insert(*dot);
+            if let Some(event) = self.events.get(&(partition, *dot)) {
                 seen.extend(&event.past);
             }
         }
         seen
     }
 
-    /// A reader was shown these siblings of a key: each was minted for it with this value, and
-    /// none of them knew of another.
-    pub fn shown(&mut self, partition: PartitionId, key: &Key, siblings: &[(Dot, Bytes)]) {
-        for (dot, value) in siblings {
-            let right = self
-                .events
-                .get(&(partition, *dot))
-                .is_some_and(|event| event.key == *key && event.value.as_ref() == Some(value));
-            if !right {
-                let text = format!("{dot} was shown with a value that it was not minted with");
-                self.violate("W3 no wrong value is returned", key, text);
-            }
+    /// A reader was shown these siblings of a key: each was minted for it, and none of them knew
+    /// of another. A read of a majority that began at `majority_since_us` must also know of every
+    /// write that was firm by then (Q1, a regular register).
+    pub fn shown(
+        &mut self,
+        partition: PartitionId,
+        key: &Key,
+        values: &[Bytes],
+        majority_since_us: Option<u64>,
+    ) {
+        let facts = self.keys.entry(key.clone()).or_default().clone();
+        for value in values.iter().filter(|value| !facts.by_value.contains_key(*value)) {
+            let text = format!("{} was shown, which nobody wrote", value.escape_ascii());
+            self.violate("W3 no wrong value is returned", key, text);
         }
-        for (dot, _) in siblings {
-            let superseder = siblings.iter().find(|(other, _)| {
-                self.events.get(&(partition, *other)).is_some_and(|event| event.past.contains(dot))
-            });
-            if let Some((other, _)) = superseder {
-                let text = format!("{dot} is shown beside {other}, which had replaced it");
+        for value in values {
+            let dots = facts.by_value.get(value).cloned().unwrap_or_default();
+            let knows = |other: &Bytes| {
+                other != value
+                    && facts.by_value.get(other).is_some_and(|others| {
+                        others.iter().any(|other| self.knows(partition, *other, &dots))
+                    })
+            };
+            if let Some(other) = values.iter().find(|other| knows(other)) {
+                let (value, other) = (value.escape_ascii(), other.escape_ascii());
+                let text = format!("{value} is shown beside {other}, which had replaced it");
                 self.violate("D2 siblings are exact", key, text);
             }
         }
+        if let Some(since_us) = majority_since_us {
+            self.check_register(partition, key, &facts, values, since_us);
+        }
     }
 
-    /// What a key holds once everything that is left has met: must be exactly the stored events
-    /// that no other stored event knew of.
-    pub fn settled(&mut self, partition: PartitionId, key: &Key, live: &BTreeSet<Dot>) {
-        let dots = self.keys.get(key).cloned().unwrap_or_default();
+    fn check_register(
+        &mut self,
+        partition: PartitionId,
+        key: &Key,
+        facts: &Facts,
+        values: &[Bytes],
+        since_us: u64,
+    ) {
+        let shown: BTreeSet<Dot> = values
+            .iter()
+            .filter_map(|value| facts.by_value.get(value))
+            .flatten()
+            .copied()
+            .collect();
+        let mut missed = None;
+        for id in &facts.writes {
+            let Some(write) = self.writes.get(id) else { continue };
+            if write.firm_since_us.is_none_or(|at| at >= since_us) || write.dots.is_empty() {
+                continue;
+            }
+            let known = |by: &Dot| self.knows(partition, *by, &write.dots);
+            let is_shown = write.dots.iter().any(|dot| shown.contains(dot))
+                || shown.iter().any(known)
+                || facts.dots.iter().any(|dot| self.is_delete(partition, *dot) && known(dot));
+            if !is_shown {
+                missed = Some((*id, write.dots.clone()));
+            }
+        }
+        if let Some((id, dots)) = missed {
+            let text = format!(
+                "a read of a majority missed write {} ({dots:?}), acknowledged before it began",
+                id.0
+            );
+            self.violate("Q1 reads see what was acknowledged", key, text);
+        }
+    }
+
+    /// What a key holds once everything that is left has met: exactly the events that are left and
+    /// that no other event which is left knew of.
+    pub fn settled(&mut self, partition: PartitionId, key: &Key, values: &[Bytes]) {
+        let Some(facts) = self.keys.get(key).cloned() else { return };
+        let live: BTreeSet<Dot> = values
+            .iter()
+            .filter_map(|value| facts.by_value.get(value))
+            .flatten()
+            .copied()
+            .collect();
         let mut found = Vec::new();
-        for &dot in &dots {
+        for &dot in &facts.dots {
             let Some(event) = self.events.get(&(partition, dot)) else { continue };
             let write = event.write.and_then(|id| self.writes.get(&id));
-            let superseder = dots.iter().find(|other| {
-                self.events
-                    .get(&(partition, **other))
-                    .is_some_and(|event| event.stored && event.past.contains(&dot))
-            });
             let fate = write.map_or(Fate::Open, |write| write.fate);
-            // A retry made its write twice; the copies are one write, and one of them suffices.
-            let survives_as_copy = write.is_some_and(|w| w.dots.iter().any(|d| live.contains(d)));
-            match (live.contains(&dot), superseder) {
-                (true, Some(other)) => {
-                    found.push((
-                        "T1 nothing replaced returns",
-                        format!("{dot}, replaced by {other}, is back"),
-                    ));
+            if live.contains(&dot) {
+                // A retry made its write twice; one of the copies may have been replaced.
+                let copies = write.map_or_else(|| [dot].into(), |write| write.dots.clone());
+                if copies.iter().all(|copy| self.replaced_by_stored(partition, &facts, *copy)) {
+                    let text = format!("{dot} was replaced and is back");
+                    found.push(("T1 nothing replaced returns", text));
                 }
-                (true, None) if fate == Fate::Refused => {
-                    found.push((
-                        "V1 refused is never applied",
-                        format!("{dot} was refused and is there"),
-                    ));
+                if fate == Fate::Refused {
+                    let text = format!("{dot} was refused and is there");
+                    found.push(("V1 refused is never applied", text));
                 }
-                (false, None)
-                    if fate == Fate::Acknowledged && event.value.is_some() && !survives_as_copy =>
-                {
-                    found.push(("D1 nothing acknowledged is lost", format!("{dot} was acknowledged; nothing that is stored descends from it, and it is gone")));
-                }
-                _ => {}
+            } else if fate == Fate::Acknowledged
+                && event.value.is_some()
+                && !write.is_some_and(|write| write.dots.iter().any(|copy| live.contains(copy)))
+                && !self.is_excused(partition, &facts, dot, &live)
+            {
+                let text = format!("{dot} was acknowledged; nothing that is left descends from it");
+                found.push(("D1 nothing acknowledged is lost", text));
             }
         }
         for (invariant, text) in found {
             self.violate(invariant, key, text);
         }
+    }
+
+    /// What is wrong with a batch of which some writes are stored and others are not.
+    pub fn half_done(&self, batch: &[WriteId]) -> Option<String> {
+        let stored = |id: &&WriteId| {
+            self.writes.get(id).is_some_and(|write| {
+                write.dots.iter().any(|dot| {
+                    self.events.iter().any(|((_, other), event)| {
+                        other == dot && event.stored && event.key == write.key
+                    })
+                })
+            })
+        };
+        let done = batch.iter().filter(stored).count();
+        (done > 0 && done < batch.len())
+            .then(|| format!("{done} of the {} writes of {batch:?} are stored", batch.len()))
     }
 
     /// Every key that was written to.
@@ -234,9 +333,9 @@ impl History {
         self.writes.values().filter(|write| write.fate == Fate::Acknowledged).count()
     }
 
-    /// The key of a write.
-    pub fn key_of(&self, id: WriteId) -> Option<&Key> {
-        self.writes.get(&id).map(|write| &write.key)
+    /// Number of keys that more than one write competed for.
+    pub fn contended(&self) -> usize {
+        self.keys.values().filter(|facts| facts.dots.len() > 1).count()
     }
 
     /// What was found to be broken, in the order of its finding.
@@ -244,8 +343,45 @@ impl History {
         &self.violations
     }
 
-    fn violate(&mut self, invariant: &'static str, key: &Key, text: String) {
+    /// Notes a broken promise that another oracle found.
+    pub fn violate(&mut self, invariant: &'static str, key: &Key, text: String) {
         self.violations.push(Violation { invariant, key: key.clone(), text });
+    }
+
+    /// Whether event `by` knew of any of `dots`.
+    fn knows(&self, partition: PartitionId, by: Dot, dots: &BTreeSet<Dot>) -> bool {
+        self.events
+            .get(&(partition, by))
+            .is_some_and(|event| dots.iter().any(|dot| event.past.contains(dot)))
+    }
+
+    fn is_delete(&self, partition: PartitionId, dot: Dot) -> bool {
+        self.events.get(&(partition, dot)).is_some_and(|event| event.value.is_none())
+    }
+
+    fn replaced_by_stored(&self, partition: PartitionId, facts: &Facts, dot: Dot) -> bool {
+        facts.dots.iter().any(|other| {
+            self.events
+                .get(&(partition, *other))
+                .is_some_and(|event| event.stored && event.past.contains(&dot))
+        })
+    }
+
+    /// Whether an acknowledged event may be gone: something that replaced it is live, or is a
+    /// delete, or was replaced in its turn. An event that was lost with the memory of its leader
+    /// excuses nothing.
+    fn is_excused(
+        &self,
+        partition: PartitionId,
+        facts: &Facts,
+        dot: Dot,
+        live: &BTreeSet<Dot>,
+    ) -> bool {
+        facts.dots.iter().any(|other| {
+            self.events.get(&(partition, *other)).is_some_and(|event| {
+                event.past.contains(&dot) && (event.value.is_none() || live.contains(other))
+            })
+        })
     }
 }
 
@@ -270,7 +406,12 @@ mod tests {
         Dot { actor: Actor(actor), seq }
     }
 
-    /// Two writes of one key; the second replaced `replaced`. Both stored and acknowledged.
+    fn value(id: u64) -> Bytes {
+        Bytes::from(id.to_string())
+    }
+
+    /// Two writes of one key, `1` and `2`; the second replaced `replaced`. Both were stored, and
+    /// acknowledged firmly at time 10.
     fn two_writes(replaced: &[Dot], claim: Claim) -> (History, Key) {
         let key = Key::plain("k");
         let mut history = History::default();
@@ -278,53 +419,80 @@ mod tests {
             [(1, dot(1, 1), &[][..], Claim::Known), (2, dot(2, 1), replaced, claim)]
         {
             history.begin(WriteId(id), key.clone(), claim);
-            let value = Some(Bytes::from(id.to_string()));
-            history.minted(HOME, dot, &key, value, replaced, Some(WriteId(id)));
+            history.minted(Mint {
+                partition: HOME,
+                dot,
+                key: &key,
+                value: Some(&value(id)),
+                replaced,
+                at_the_cap: false,
+                write: Some(WriteId(id)),
+            });
             history.stored(HOME, dot);
-            history.told(WriteId(id), Fate::Acknowledged);
+            history.told(WriteId(id), Fate::Acknowledged, 10, true);
         }
         (history, key)
     }
 
-    fn check(replaced: &[Dot], claim: Claim, live: &[Dot], expected: &[&str]) {
+    fn check(replaced: &[Dot], claim: Claim, live: &[u64], expected: &[&str]) {
         let (mut history, key) = two_writes(replaced, claim);
-        history.settled(HOME, &key, &live.iter().copied().collect());
+        let live: Vec<Bytes> = live.iter().copied().map(value).collect();
+        history.settled(HOME, &key, &live);
         let found: Vec<&str> = history.violations().iter().map(|v| v.invariant).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn concurrent_writes_must_both_be_there_and_replaced_ones_must_not() {
-        let (one, two) = (dot(1, 1), dot(2, 1));
-        check(&[], Claim::Known, &[one, two], &[]);
-        check(&[one], Claim::Known, &[two], &[]);
-        check(&[], Claim::Known, &[two], &["D1 nothing acknowledged is lost"]);
-        check(&[one], Claim::Known, &[one, two], &["T1 nothing replaced returns"]);
+        let one = dot(1, 1);
+        check(&[], Claim::Known, &[1, 2], &[]);
+        check(&[one], Claim::Known, &[2], &[]);
+        check(&[], Claim::Known, &[2], &["D1 nothing acknowledged is lost"]);
+        check(&[one], Claim::Known, &[1, 2], &["T1 nothing replaced returns"]);
         let blind = Claim::Seen(BTreeSet::new());
-        check(&[one], blind, &[two], &["D2 no concurrent write is dropped"]);
+        check(&[one], blind, &[2], &["D2 no concurrent write is dropped"]);
     }
 
     #[test]
     fn a_dot_that_is_minted_twice_is_found() {
         let (mut history, key) = two_writes(&[], Claim::Known);
-        history.minted(HOME, dot(2, 1), &key, None, &[], None);
-        assert_eq!(history.violations().len(), 1);
+        let again = Mint {
+            partition: HOME,
+            dot: dot(2, 1),
+            key: &key,
+            value: None,
+            replaced: &[],
+            at_the_cap: false,
+            write: None,
+        };
+        history.minted(again);
+        assert_eq!(history.violations()[0].invariant, "D3 a dot names one write");
     }
 
     #[test]
     fn a_refused_write_must_never_be_there() {
         let (mut history, key) = two_writes(&[], Claim::Known);
-        history.told(WriteId(2), Fate::Refused);
-        history.settled(HOME, &key, &[dot(1, 1), dot(2, 1)].into());
+        history.told(WriteId(2), Fate::Refused, 11, false);
+        history.settled(HOME, &key, &[value(1), value(2)]);
         assert_eq!(history.violations()[0].invariant, "V1 refused is never applied");
     }
 
     #[test]
     fn siblings_of_which_one_knew_the_other_are_found() {
         let (mut history, key) = two_writes(&[dot(1, 1)], Claim::Known);
-        history.shown(HOME, &key, &[(dot(1, 1), Bytes::from("1")), (dot(2, 1), Bytes::from("2"))]);
+        history.shown(HOME, &key, &[value(1), value(2)], None);
         assert_eq!(history.violations()[0].invariant, "D2 siblings are exact");
-        history.shown(HOME, &key, &[(dot(2, 1), Bytes::from("forged"))]);
+        history.shown(HOME, &key, &[value(3)], None);
         assert_eq!(history.violations()[1].invariant, "W3 no wrong value is returned");
+    }
+
+    #[test]
+    fn a_read_of_a_majority_must_see_what_was_acknowledged_before_it_began() {
+        let (mut history, key) = two_writes(&[], Claim::Known);
+        history.shown(HOME, &key, &[value(1), value(2)], Some(11));
+        history.shown(HOME, &key, &[value(1)], Some(9));
+        assert!(history.violations().is_empty());
+        history.shown(HOME, &key, &[value(1)], Some(11));
+        assert_eq!(history.violations()[0].invariant, "Q1 reads see what was acknowledged");
     }
 }

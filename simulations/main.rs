@@ -1,0 +1,70 @@
+//! Runs random scenarios from fixed seeds, over the very code that serves in production.
+//!
+//! `PEERAGE_SEEDS=random` draws new seeds and prints them; `PEERAGE_SEEDS=17` or `5..90` runs
+//! those. A failing seed is printed first and last, with the command that runs it again.
+
+use std::fmt::Write as _;
+
+use peerage::sim::{self, Options, Outcome};
+
+/// Seeds of a usual run: about a minute on two cores.
+const SEEDS: std::ops::Range<u64> = 1..61;
+
+#[test]
+fn random_scenarios_keep_every_promise() {
+    let seeds = seeds();
+    println!("seeds {seeds:?}");
+    let mut failures = String::new();
+    let (mut acknowledged, mut events) = (0, 0);
+    for seed in seeds {
+        let outcome = sim::run(Options::swarm(seed), false);
+        acknowledged += outcome.acknowledged;
+        events += outcome.tally.events;
+        if !outcome.violations.is_empty() {
+            println!("seed {seed} failed");
+            write!(failures, "{}", story(&outcome)).expect("a string takes any text");
+        }
+    }
+    println!("{acknowledged} acknowledged writes, {events} events");
+    assert!(failures.is_empty(), "{failures}");
+    assert!(acknowledged > 0, "clients did nothing");
+}
+
+#[test]
+fn one_seed_is_one_history() {
+    for seed in [3, 14] {
+        let (one, other) =
+            (sim::run(Options::swarm(seed), false), sim::run(Options::swarm(seed), false));
+        assert_eq!(one.trace.first_difference(&other.trace), None, "seed {seed}");
+    }
+}
+
+/// What went wrong, in words, with the command that shows it again.
+fn story(outcome: &Outcome) -> String {
+    let seed = outcome.options.seed;
+    let mut text = format!("\nseed {seed}: {:?}\n", outcome.tally);
+    for violation in outcome.violations.iter().take(5) {
+        writeln!(text, "  {violation}").expect("a string takes any text");
+    }
+    writeln!(text, "  again: PEERAGE_SEEDS={seed} cargo test --test simulations")
+        .expect("a string takes any text");
+    text
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    match std::env::var("PEERAGE_SEEDS").as_deref() {
+        Ok("random") => {
+            let first = u64::from(std::process::id()) * 1_000_003;
+            first..first + (SEEDS.end - SEEDS.start)
+        }
+        Ok(text) => match text.split_once("..") {
+            Some((first, end)) => number(first)..number(end),
+            None => number(text)..number(text) + 1,
+        },
+        Err(_) => SEEDS,
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().expect("PEERAGE_SEEDS is `random`, a number, or FIRST..END")
+}

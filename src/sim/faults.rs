@@ -1,0 +1,163 @@
+//! What goes wrong in a run, as a list of events that is drawn before the run begins.
+//!
+//! The list is data: a run replays it, and a shorter list is a smaller story of the same bug.
+
+use rand::RngExt as _;
+use rand::seq::SliceRandom as _;
+
+use super::network::Place;
+use super::world::{Happening, World};
+
+/// Something that goes wrong, or is mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A process is started where there is none.
+    Start(Place),
+    /// A process dies; its disk keeps what the operating system has.
+    Crash(Place),
+    /// Power goes: what was not synced is gone or not, sector by sector.
+    PowerLoss(Vec<Place>),
+    /// Only nodes of one group can talk; a node of several groups is a bridge.
+    Partition(Vec<Vec<Place>>),
+    /// Nothing passes from the first to the second.
+    OneWay(Place, Place),
+    /// All links are whole.
+    Heal,
+    /// A node stands still for so many microseconds.
+    Pause(Place, u64),
+    /// A wall clock jumps by so many milliseconds.
+    Clock(Place, i64),
+}
+
+/// Draws the events of one fault, each with its delay in microseconds.
+type Draw = fn(&mut World) -> Vec<(u64, Fault)>;
+
+impl World {
+    /// Draws the faults of the next `span_us` microseconds and plans them.
+    pub(super) fn plan_faults(&mut self, span_us: u64) {
+        let options = self.options.clone();
+        let families: [(u64, Draw); 5] = [
+            (options.crash_every_us, Self::draw_crash),
+            (options.power_every_us, Self::draw_power_loss),
+            (options.partition_every_us, Self::draw_partition),
+            (options.pause_every_us, Self::draw_pause),
+            (options.clock_every_us, Self::draw_clock),
+        ];
+        for (every_us, draw) in families.into_iter().filter(|(every_us, _)| *every_us > 0) {
+            let mut at_us = self.chance.fault.random_range(0..2 * every_us);
+            while at_us < span_us {
+                for (later_us, fault) in draw(self) {
+                    self.schedule(at_us + later_us, Happening::Fault(fault));
+                }
+                at_us += self.chance.fault.random_range(1..2 * every_us);
+            }
+        }
+    }
+
+    /// Mends everything that can be mended.
+    pub(super) fn mend(&mut self) {
+        self.network.heal();
+        self.network.faults.loss = 0;
+        self.network.faults.corrupt = 0;
+        for place in 0..self.machines.len() {
+            self.machines[place].paused_until_us = 0;
+            self.machines[place].skew_ms = 0;
+            self.start(place);
+        }
+    }
+
+    pub(super) fn on_fault(&mut self, fault: Fault) {
+        self.trace.note(self.now_us, None, "fault", format!("{fault:?}").as_bytes(), || {
+            format!("{fault:?}")
+        });
+        match fault {
+            Fault::Start(place) => self.start(place),
+            Fault::Crash(place) => {
+                self.tally.crashes += 1;
+                self.stop(place);
+            }
+            Fault::PowerLoss(places) => {
+                for place in places {
+                    self.tally.power_losses += 1;
+                    self.stop(place);
+                    self.machines[place].disk.lose_power(&mut self.chance.disk);
+                }
+            }
+            Fault::Partition(groups) => {
+                self.tally.partitions += 1;
+                self.network.partition(&groups, self.machines.len());
+            }
+            Fault::OneWay(from, to) => {
+                self.tally.partitions += 1;
+                self.network.cut_one_way(from, to);
+            }
+            Fault::Heal => self.network.heal(),
+            Fault::Pause(place, span_us) => {
+                self.tally.pauses += 1;
+                self.machines[place].paused_until_us = self.now_us + span_us;
+            }
+            Fault::Clock(place, jump_ms) => {
+                self.tally.clock_jumps += 1;
+                self.machines[place].skew_ms = jump_ms;
+            }
+        }
+    }
+
+    fn draw_place(&mut self) -> Place {
+        self.chance.fault.random_range(0..self.machines.len())
+    }
+
+    fn draw_crash(&mut self) -> Vec<(u64, Fault)> {
+        let place = self.draw_place();
+        let back_us = self.chance.fault.random_range(10_000..4_000_000);
+        vec![(0, Fault::Crash(place)), (back_us, Fault::Start(place))]
+    }
+
+    fn draw_power_loss(&mut self) -> Vec<(u64, Fault)> {
+        let mut places: Vec<Place> = (0..self.machines.len()).collect();
+        places.shuffle(&mut self.chance.fault);
+        let count = match self.chance.fault.random_range(0..3_u8) {
+            0 => 1,
+            1 => self.chance.fault.random_range(1..=places.len()),
+            _ => places.len(),
+        };
+        places.truncate(count);
+        let mut faults = vec![(0, Fault::PowerLoss(places.clone()))];
+        for place in places {
+            faults.push((self.chance.fault.random_range(10_000..4_000_000), Fault::Start(place)));
+        }
+        faults
+    }
+
+    fn draw_partition(&mut self) -> Vec<(u64, Fault)> {
+        let nodes = self.machines.len();
+        let mut places: Vec<Place> = (0..nodes).collect();
+        places.shuffle(&mut self.chance.fault);
+        let heals_us = self.chance.fault.random_range(300_000..6_000_000);
+        let border = self.chance.fault.random_range(1..nodes.max(2));
+        let (one, other) = places.split_at(border.min(nodes));
+        let fault = match self.chance.fault.random_range(0..4_u8) {
+            0 if nodes > 1 => Fault::OneWay(places[0], places[1]),
+            1 if !other.is_empty() => {
+                let bridge = other[0];
+                let mut left = one.to_vec();
+                left.push(bridge);
+                Fault::Partition(vec![left, other.to_vec()])
+            }
+            _ => Fault::Partition(vec![one.to_vec(), other.to_vec()]),
+        };
+        vec![(0, fault), (heals_us, Fault::Heal)]
+    }
+
+    fn draw_pause(&mut self) -> Vec<(u64, Fault)> {
+        let place = self.draw_place();
+        let span_us = self.chance.fault.random_range(10_000..5_000_000);
+        vec![(0, Fault::Pause(place, span_us))]
+    }
+
+    fn draw_clock(&mut self) -> Vec<(u64, Fault)> {
+        let place = self.draw_place();
+        let most = self.options.clock_jump_ms;
+        vec![(0, Fault::Clock(place, self.chance.fault.random_range(-most..=most)))]
+    }
+}

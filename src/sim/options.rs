@@ -1,0 +1,119 @@
+//! What a random run is made of, drawn from its seed.
+//!
+//! Swarm sampling: each family of faults is absent in about half of the seeds, so that what one
+//! family hides another run shows. Source: Groce et al., "Swarm Testing", ISSTA 2012.
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::disk::DiskFaults;
+use super::network::NetworkFaults;
+
+/// Everything that a run needs beside its seed. Times in virtual microseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where all chance of the run comes from.
+    pub seed: u64,
+    /// Nodes, 1 to 16.
+    pub nodes: usize,
+    /// Shards of each node, 1 to 3.
+    pub shards: u16,
+    /// Partitions of the ring.
+    pub partitions: u16,
+    /// Copies of each key.
+    pub replicas: u8,
+    /// Bytes of a log segment.
+    pub segment_bytes: u64,
+    /// How long clients work and faults happen, after the birth of the cluster.
+    pub duration_us: u64,
+    /// Clients, each with one operation under way at a time.
+    pub clients: usize,
+    /// Longest pause of a client between two operations.
+    pub think_us: u64,
+    /// Keys that clients compete for.
+    pub keys: usize,
+    /// How links behave.
+    pub network: NetworkFaults,
+    /// How disks behave.
+    pub disk: DiskFaults,
+    /// Longest time of one disk operation.
+    pub disk_us: u64,
+    /// Mean time between two faults of each kind; 0 = never.
+    pub crash_every_us: u64,
+    /// Likewise: power goes at one or more nodes.
+    pub power_every_us: u64,
+    /// Likewise: the network falls apart for a while.
+    pub partition_every_us: u64,
+    /// Likewise: a node stands still for a while.
+    pub pause_every_us: u64,
+    /// Likewise: a wall clock jumps.
+    pub clock_every_us: u64,
+    /// Largest jump of a wall clock, in milliseconds.
+    pub clock_jump_ms: i64,
+}
+
+impl Options {
+    /// A run in which nothing goes wrong.
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: 3,
+            shards: 1,
+            partitions: 16,
+            replicas: 3,
+            segment_bytes: 64 * 1024,
+            duration_us: 30_000_000,
+            clients: 6,
+            think_us: 200_000,
+            keys: 30,
+            network: NetworkFaults::default(),
+            disk: DiskFaults::default(),
+            disk_us: 300,
+            crash_every_us: 0,
+            power_every_us: 0,
+            partition_every_us: 0,
+            pause_every_us: 0,
+            clock_every_us: 0,
+            clock_jump_ms: 0,
+        }
+    }
+
+    /// The run of a seed: every family of faults is in it or not by the toss of a coin.
+    pub fn swarm(seed: u64) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut options = Self::calm(seed);
+        options.nodes = 5;
+        options.shards = rng.random_range(1..=3);
+        options.replicas = [1, 2, 3, 3, 3, 3, 5][rng.random_range(0..7)];
+        options.keys = rng.random_range(5..=60);
+        options.clients = rng.random_range(6..=14);
+        options.think_us = rng.random_range(20_000..=200_000);
+        draw_network(&mut options.network, &mut rng);
+        options.disk_us = [200, 1_000, 10_000, 100_000][rng.random_range(0..4)];
+        options.disk.names_reorder = rng.random();
+        let mut every = |shortest: u64, longest: u64| {
+            let drawn = rng.random_range(shortest..=longest);
+            if rng.random() { drawn } else { 0 }
+        };
+        options.crash_every_us = every(1_000_000, 10_000_000);
+        options.power_every_us = every(2_000_000, 12_000_000);
+        options.partition_every_us = every(2_000_000, 8_000_000);
+        options.pause_every_us = every(2_000_000, 8_000_000);
+        options.clock_every_us = every(2_000_000, 8_000_000);
+        options.clock_jump_ms = 3_600_000;
+        options
+    }
+}
+
+fn draw_network(network: &mut NetworkFaults, rng: &mut Xoshiro256PlusPlus) {
+    network.delay_max_us = [500, 2_000, 10_000, 50_000][rng.random_range(0..4)];
+    let mut chance = |most: u32| {
+        let drawn = rng.random_range(0..=most);
+        if rng.random() { drawn } else { 0 }
+    };
+    network.loss = chance(100_000);
+    network.duplicate = chance(300_000);
+    network.straggler = chance(20_000);
+    network.corrupt = chance(2_000);
+    network.straggler_factor = 50;
+}

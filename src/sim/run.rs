@@ -1,0 +1,128 @@
+//! One run from birth to verdict, in two phases.
+//!
+//! Safety: clients work while things go wrong. Then everything is mended, and liveness is asked
+//! for: the cluster must answer again, and what it answers is compared with the exact history.
+//! Source of the two phases: "VOPR", the simulator of `TigerBeetle`.
+
+use super::options::Options;
+use super::oracle::Violation;
+use super::trace::Trace;
+use super::workload::Client;
+use super::world::{Machine, Tally, World};
+use crate::hash::Key;
+
+/// Longest time until a cluster is born, and until one that was mended answers again.
+const SETTLING_US: u64 = 20_000_000;
+/// Time between two looks at a condition that is waited for.
+const LOOK_US: u64 = 100_000;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it was made of.
+    pub options: Options,
+    /// What was found to be broken; empty = everything held.
+    pub violations: Vec<Violation>,
+    /// What happened, by numbers.
+    pub tally: Tally,
+    /// Writes whose clients were told OK.
+    pub acknowledged: usize,
+    /// Keys that more than one write competed for.
+    pub contended: usize,
+    /// What happened.
+    pub trace: Trace,
+    /// Virtual time at the end, in microseconds.
+    pub ended_us: u64,
+}
+
+/// Runs one seed.
+pub fn run(options: Options, keep_trace: bool) -> Outcome {
+    let mut world = World::new(options, keep_trace);
+    if world.wait(World::is_born) {
+        let until_us = world.now_us + world.options.duration_us;
+        world.plan_faults(world.options.duration_us);
+        world.begin_work();
+        world.run_until(until_us);
+        world.end_work();
+        world.mend();
+        world.judge();
+    } else {
+        world.complain("V1 a cluster is born", String::from("none was born within 20 s"));
+    }
+    world.check_batches();
+    Outcome {
+        violations: world.history.violations().to_vec(),
+        tally: world.tally,
+        acknowledged: world.history.acknowledged(),
+        contended: world.history.contended(),
+        ended_us: world.now_us,
+        options: world.options,
+        trace: world.trace,
+    }
+}
+
+impl World {
+    /// Lets time pass until `holds`; `false` = it did not within [`SETTLING_US`].
+    fn wait(&mut self, holds: impl Fn(&Self) -> bool) -> bool {
+        let end_us = self.now_us + SETTLING_US;
+        while self.now_us < end_us {
+            if holds(self) {
+                return true;
+            }
+            self.run_until(self.now_us + LOOK_US);
+        }
+        holds(self)
+    }
+
+    /// Whether every node is a member of one cluster that lists all.
+    fn is_born(&self) -> bool {
+        self.machines.iter().all(|machine| {
+            let view = machine.process.as_ref().and_then(|process| process.view());
+            let layout = view.and_then(|view| view.layout.as_ref());
+            layout.is_some_and(|layout| layout.roles.len() == self.machines.len())
+                && view.is_some_and(|view| {
+                    view.actor.is_some() && view.members.values().all(|member| member.reachable)
+                })
+        })
+    }
+
+    /// Compares every key, as all replicas know it, with its history.
+    fn judge(&mut self) {
+        if !self.wait(|world| world.is_born() && world.clients.iter().all(Client::is_idle)) {
+            let text = self.machines.iter().map(Machine::state).collect::<Vec<_>>().join("; ");
+            return self.complain("V1 a mended cluster works", text);
+        }
+        // Twice: the first reading repairs, the second must find what the first one showed.
+        for round in 0..2 {
+            self.verdicts.clear();
+            let end_us = self.now_us + SETTLING_US;
+            while !self.undecided().is_empty() && self.now_us < end_us {
+                let keys = self.undecided();
+                let idle: Vec<usize> =
+                    (0..self.clients.len()).filter(|&c| self.clients[c].is_idle()).collect();
+                for (client, key) in idle.into_iter().zip(keys) {
+                    self.ask_verdict(client, key);
+                }
+                self.run_until(self.now_us + LOOK_US);
+            }
+            if let Some(key) = self.undecided().first().cloned() {
+                let text = format!("no replica-wide answer in round {round} within 20 s");
+                self.history.violate("V1 a mended cluster answers", &key, text);
+                return;
+            }
+        }
+    }
+
+    /// All of a batch or nothing of it was ever minted and kept.
+    fn check_batches(&mut self) {
+        for batch in std::mem::take(&mut self.batches) {
+            if let Some(text) = self.history.half_done(&batch) {
+                self.complain("B1 batches are all or nothing", text);
+            }
+        }
+    }
+
+    fn complain(&mut self, invariant: &'static str, text: String) {
+        self.history.violate(invariant, &Key::plain(""), text);
+    }
+}
