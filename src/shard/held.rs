@@ -198,7 +198,7 @@ impl Shard {
                     self.counters.clock_skews += 1;
                 }
                 let owned = self.partitions.owned_mut(partition).expect("it was checked as owned");
-                (owned.absorb(stored.clone(), item), None)
+                (owned.absorb(Some(stored.clone()), item), None)
             }
         };
         let stands = || {

@@ -187,9 +187,13 @@ impl Partition {
     }
 
     /// Merges what another replica sent. `None` = there is no news in it, for object and clock.
-    pub(super) fn absorb(&mut self, stored: Object, item: ReplicaItem) -> Option<Record> {
+    ///
+    /// `stored` is `None` where the record is damaged. Nothing is known of the key then, and
+    /// nothing may be claimed: filled with the clock, the empty object would say of every sibling
+    /// that it is gone, and take it away from all who still have it.
+    pub(super) fn absorb(&mut self, stored: Option<Object>, item: ReplicaItem) -> Option<Record> {
         let ReplicaItem { key, object, mut dots } = item;
-        let held = self.filled(stored);
+        let held = stored.map_or_else(Object::default, |stored| self.filled(stored));
         let merged = merge(&held, &object);
         dots.extend(object.dots());
         dots.retain(|&dot| !self.clock.contains(dot));
@@ -383,4 +387,33 @@ fn seen_after(object: &Object, dot: Dot, known: VersionVector) -> VersionVector 
 /// The dots of `before` that `after` does not hold.
 fn missing(before: &Object, after: &Object) -> Vec<Dot> {
     before.dots().filter(|dot| after.entries.iter().all(|entry| entry.dot != *dot)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::NodeTag;
+
+    /// A replica whose record of a key had rotted was healed by a read. It filled the empty object
+    /// with its clock, which knew the event of the value, so the merge took the value for deleted
+    /// and the next read took it away from everybody.
+    #[test]
+    fn a_damaged_record_is_healed_and_deletes_nothing() {
+        let actor = Actor::new(NodeTag(7), 1);
+        let ready =
+            || Partition::new(PartitionId(0), PartitionClock::new(), State::Ready, Some(actor));
+        let write = Write {
+            key: Key::plain("k"),
+            value: Some(Bytes::from("v")),
+            seen: Seen::All,
+            hlc: Hlc(1),
+            rid: 0,
+        };
+        let mut leader = ready();
+        let minted = leader.mint(Object::default(), write, 0);
+        let mut replica = ready();
+        assert!(replica.absorb(Some(Object::default()), minted.item.clone()).is_some());
+        let healed = replica.absorb(None, minted.item).expect("a damaged record is put anew");
+        assert_eq!(healed.object.entries.len(), 1);
+    }
 }

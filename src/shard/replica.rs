@@ -29,8 +29,8 @@ pub(super) enum Local {
 
 /// The stored objects of some keys.
 enum Stored {
-    /// All of them, and the newest put that they rest on.
-    All(Vec<Object>, Seq),
+    /// All of them, `None` for what is damaged, and the newest put that they rest on.
+    All(Vec<Option<Object>>, Seq),
     /// One of them cannot be used yet; this is its position.
     Blocked(usize),
     /// One of them is damaged.
@@ -179,10 +179,10 @@ impl Shard {
             let (lookup, rests_on) = turn.table.get(&item.key);
             newest = newest.max(rests_on);
             match lookup {
-                Lookup::Found(object) => objects.push(object),
-                Lookup::Absent => objects.push(Object::default()),
+                Lookup::Found(object) => objects.push(Some(object)),
+                Lookup::Absent => objects.push(Some(Object::default())),
                 // Whatever was lost, a majority's merge knows all of it that was acknowledged.
-                Lookup::Unknown if repair || is_alone => objects.push(Object::default()),
+                Lookup::Unknown if repair || is_alone => objects.push(None),
                 Lookup::Unknown => return Stored::Damaged,
                 Lookup::Cold => {
                     self.parked.await_record(item.key.token);
