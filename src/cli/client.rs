@@ -41,8 +41,8 @@ pub(crate) struct ReadLevel {
     /// Replicas that must answer [default: sloppy]
     #[arg(long, value_name = "LEVEL", env = "PEERAGE_LEVEL", hide_env_values = true)]
     level: Option<Level>,
-    /// Number of replicas that must answer, in place of a level
-    #[arg(short, value_name = "N", conflicts_with = "level")]
+    /// Number of replicas that must answer, in place of that of the level
+    #[arg(short, value_name = "N")]
     r: Option<u8>,
 }
 
@@ -52,8 +52,8 @@ pub(crate) struct WriteLevel {
     /// Replicas on whose disks it must be [default: sloppy]
     #[arg(long, value_name = "LEVEL", env = "PEERAGE_LEVEL", hide_env_values = true)]
     level: Option<Level>,
-    /// Number of replicas on whose disks it must be, in place of a level
-    #[arg(short, value_name = "N", conflicts_with = "level")]
+    /// Number of replicas on whose disks it must be, in place of that of the level
+    #[arg(short, value_name = "N")]
     w: Option<u8>,
 }
 

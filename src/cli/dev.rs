@@ -56,7 +56,7 @@ impl Dev {
         let mut cluster = Cluster::new(self)?;
         cluster.start()?;
         cluster.wait_until_ready(&runtime, None)?;
-        print!("{}", cluster.greeting());
+        prompt::print(&cluster.greeting())?;
         let cluster = Arc::new(Mutex::new(cluster));
         let (ended, mut end) = tokio::sync::oneshot::channel();
         let reader = Arc::clone(&cluster);

@@ -213,7 +213,7 @@ mod tests {
             "peerage set k v --value-file f",
             "peerage get",
             "peerage get k --level most",
-            "peerage get k --level one -r 1",
+            "peerage get k -r 256",
             "peerage get k --timeout-ms 0",
             "peerage get k -o xml",
             "peerage del",

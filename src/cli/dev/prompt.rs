@@ -82,7 +82,7 @@ fn run_terminal(cluster: &Mutex<Cluster>) -> Result<Ended, Failure> {
                     return Ok(Ended::Quit);
                 }
             }
-            Err(ReadlineError::Interrupted) => println!("(quit stops the cluster)"),
+            Err(ReadlineError::Interrupted) => print("(quit stops the cluster)\n")?,
             Err(ReadlineError::Eof) => return Ok(Ended::Quit),
             Err(error) => return Err(failed(error)),
         }
@@ -287,7 +287,8 @@ fn partition(groups: &str) -> Result<Command, String> {
     Ok(Command::Partition(parsed))
 }
 
-fn print(words: &str) -> Result<(), Failure> {
+/// Writes to stdout at once.
+pub(crate) fn print(words: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = out.write_all(words.as_bytes()).and_then(|()| out.flush());
     written.map_err(Failure::output)
