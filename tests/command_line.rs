@@ -69,7 +69,7 @@ fn what_comes_later_is_refused_by_name_and_help_is_no_failure() {
     assert!(ends(0, &["--version"]).starts_with("peerage "));
     let nowhere = format!("127.0.0.1:{}", free_port());
     let text = ends(1, &["set", "k", "v", "--addr", &nowhere]);
-    assert!(text.contains("Nothing was applied. Start a node with"), "{text}");
+    assert!(text.contains("Nothing was applied.\n  Start a node with"), "{text}");
 }
 
 #[test]

@@ -227,8 +227,8 @@ fn judge(answer: Answer, addr: &str, kind: Kind) -> Attempt {
             Attempt::Elsewhere(format!("{addr}: {error}{}", next_step(&code)))
         }
         _ => {
-            let applied = if kind == Kind::Write { " Nothing was applied." } else { "" };
-            Attempt::Over(Failure::Failed(format!("{addr}: {error}{}.{applied}", next_step(&code))))
+            let text = format!("{addr}: {error}{}", next_step(&code));
+            Attempt::Over(Failure::Failed(format!("{text}.{}", applied(kind, &text))))
         }
     }
 }
@@ -250,18 +250,25 @@ fn next_step(code: &str) -> &'static str {
     }
 }
 
+/// What is left to be said about the effect of a refusal: nothing of a read, and nothing twice.
+fn applied(kind: Kind, said: &str) -> &'static str {
+    match kind {
+        Kind::Write if !said.contains("nothing was applied") => " Nothing was applied.",
+        Kind::Write | Kind::Read => "",
+    }
+}
+
 fn no_node_did_it(reasons: &[String], kind: Kind) -> String {
-    let applied = match kind {
-        Kind::Read => "",
-        Kind::Write => "Nothing was applied. ",
-    };
+    let text = reasons.join("\n  ");
+    let applied = applied(kind, &text);
     let refused_to_connect = reasons.iter().all(|reason| reason.contains("efused (os error"));
     let next = if refused_to_connect {
         "Start a node with `peerage serve` or `peerage dev`, or name another with --addr."
     } else {
         "Retry, or name more nodes with --addr."
     };
-    format!("no node did it.\n  {}\n  {applied}{next}", reasons.join("\n  "))
+    let head = if reasons.len() > 1 { "no node did it.\n  " } else { "" };
+    format!("{head}{text}.{applied}\n  {next}")
 }
 
 #[cfg(test)]
@@ -293,9 +300,9 @@ mod tests {
         (addr, asked)
     }
 
-    /// An address where nobody listens.
+    /// An address where nobody can listen.
     fn nobody() -> String {
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+        String::from("127.0.0.1:0")
     }
 
     #[test]
@@ -356,6 +363,6 @@ mod tests {
         let failure = client.call(Call::new("SET"), Kind::Write).unwrap_err();
         assert_eq!(failure.code(), 1);
         let text = failure.to_string();
-        assert!(text.contains("Nothing was applied. Start a node"), "{text}");
+        assert!(text.contains("Nothing was applied.\n  Start a node"), "{text}");
     }
 }

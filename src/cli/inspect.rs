@@ -118,7 +118,9 @@ pub(crate) fn show_status(
     }
     let columns = &["name", "state", "partitions", "client_addr", "cluster_addr", "id", "me"];
     let mut printer = Printer::new(format, columns, &mut *out);
-    for member in objects(answer.list("members"))? {
+    let mut members = objects(answer.list("members"))?;
+    members.sort_by_cached_key(|member| member.text("name"));
+    for member in members {
         let words = |name: &str| Cell::Text(member.text(name).unwrap_or_default());
         let state = if member.claim("reachable") { "reachable" } else { "unreachable" };
         let row = [
@@ -217,13 +219,12 @@ fn show_explained(
             continue;
         }
         for version in versions {
-            let number = |name| version.number(name).map_or(Cell::Nothing, Cell::Number);
             let row = [
                 name.clone(),
                 state.clone(),
                 Cell::Text(version.text("dot").unwrap_or_default()),
-                number("bytes"),
-                number("written_ms"),
+                version.number("bytes").map_or(Cell::Nothing, Cell::Number),
+                version.number("written_ms").map_or(Cell::Nothing, Cell::Time),
                 clock.clone(),
             ];
             printer.row(&row).map_err(Failure::output)?;
@@ -278,7 +279,7 @@ fn conflict_rows(answer: &Answer, conflict: &Answer) -> Result<Vec<[Cell; 5]>, F
             Cell::Bool(index == 0),
             Cell::Bytes(bytes(sibling, "value")?),
             Cell::Text(sibling.text("dot").unwrap_or_default()),
-            sibling.number("written_ms").map_or(Cell::Nothing, Cell::Number),
+            sibling.number("written_ms").map_or(Cell::Nothing, Cell::Time),
         ])
     };
     siblings.iter().enumerate().map(row).collect()
@@ -363,9 +364,9 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "k: slot 5, token 18446744073709551615, partition 7, layout 1\n\n\
-             REPLICA  STATE      VERSION  BYTES  WRITTEN_MS  CLOCK\n\
-             n1       present    a:2      3      9           {\"a\":2,\"b\":1}\n\
-             n1       present    b:1      4      8           {\"a\":2,\"b\":1}\n\
+             REPLICA  STATE      VERSION  BYTES  WRITTEN                   CLOCK\n\
+             n1       present    a:2      3      1970-01-01 00:00:00.009Z  {\"a\":2,\"b\":1}\n\
+             n1       present    b:1      4      1970-01-01 00:00:00.008Z  {\"a\":2,\"b\":1}\n\
              n2       no answer\n"
         );
     }

@@ -33,6 +33,8 @@ pub(crate) enum Cell {
     Text(String),
     /// A count or a position.
     Number(u64),
+    /// Milliseconds since the Unix epoch; a date for people.
+    Time(u64),
     /// A claim.
     Bool(bool),
     /// JSON text, compact.
@@ -67,7 +69,9 @@ impl<W: Write> Printer<W> {
     pub(crate) fn new(format: Format, columns: &'static [&'static str], out: W) -> Self {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(columns.iter().map(|name| TableCell::new(name.to_uppercase())));
+        // A table shows such a time as a date.
+        let title = |name: &&str| TableCell::new(name.trim_end_matches("_ms").to_uppercase());
+        table.set_header(columns.iter().map(title));
         for column in table.column_iter_mut() {
             column.set_padding((0, COLUMN_GAP));
         }
@@ -139,6 +143,7 @@ impl Cell {
             Self::Bytes(bytes) => text::printable_cut(bytes, TABLE_VALUE_COLUMNS),
             Self::Text(words) | Self::Json(words) => words.clone(),
             Self::Number(number) => number.to_string(),
+            Self::Time(unix_ms) => text::utc(*unix_ms),
             Self::Bool(claim) => String::from(if *claim { "yes" } else { "no" }),
             Self::Nothing => String::new(),
         }
@@ -148,7 +153,7 @@ impl Cell {
         match self {
             Self::Bytes(bytes) => text::json_string(&encoded(bytes, base64)),
             Self::Text(words) => text::json_string(words),
-            Self::Number(number) => number.to_string(),
+            Self::Number(number) | Self::Time(number) => number.to_string(),
             Self::Bool(claim) => claim.to_string(),
             Self::Json(json) => json.clone(),
             Self::Nothing => String::from("null"),
@@ -159,7 +164,7 @@ impl Cell {
         match self {
             Self::Bytes(bytes) => csv_field(&encoded(bytes, base64)),
             Self::Text(words) | Self::Json(words) => csv_field(words),
-            Self::Number(number) => number.to_string(),
+            Self::Number(number) | Self::Time(number) => number.to_string(),
             Self::Bool(claim) => claim.to_string(),
             Self::Nothing => String::new(),
         }

@@ -56,6 +56,42 @@ pub(crate) fn printable_cut(bytes: &[u8], columns: usize) -> String {
     format!("{cut}... ({} bytes)", bytes.len())
 }
 
+/// A time in milliseconds since the Unix epoch as a date of the Gregorian calendar, in UTC.
+pub(crate) fn utc(unix_ms: u64) -> String {
+    let (days, ms) = (unix_ms / DAY_MS, unix_ms % DAY_MS);
+    if days > DAYS_MAX {
+        return format!("{unix_ms} ms");
+    }
+    let mut days_left = days;
+    let mut year = 1970;
+    while days_left >= days_of(year) {
+        days_left -= days_of(year);
+        year += 1;
+    }
+    let february = days_of(year) - 337;
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days_left < length {
+            break;
+        }
+        days_left -= length;
+        month += 1;
+    }
+    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    let day = days_left + 1;
+    let ms = ms % 1_000;
+    format!("{year}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z")
+}
+
+const DAY_MS: u64 = 24 * 3_600_000;
+/// The last day of a timestamp of 48 bits; what lies behind it is no time of a node.
+const DAYS_MAX: u64 = (1 << 48) / DAY_MS;
+
+fn days_of(year: u64) -> u64 {
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    if is_leap { 366 } else { 365 }
+}
+
 /// `text` as a JSON string, with its quotes.
 pub(crate) fn json_string(text: &str) -> String {
     serde_json::to_string(text).expect("a string is always valid JSON")
@@ -134,6 +170,18 @@ mod tests {
         assert_eq!(of("{ \"a\": 1.50 }").unwrap().unwrap(), b"{\"a\":1.50}");
         assert_eq!(of("null"), Ok(None));
         assert!(of(r#""\ud800""#).is_err());
+    }
+
+    #[test]
+    fn times_are_dates_also_around_leap_days() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00.000Z");
+        assert_eq!(utc(951_782_399_999), "2000-02-28 23:59:59.999Z");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00.000Z");
+        assert_eq!(utc(951_868_800_000), "2000-03-01 00:00:00.000Z");
+        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00.000Z");
+        assert_eq!(utc(1_735_689_599_001), "2024-12-31 23:59:59.001Z");
+        assert_eq!(utc((1 << 48) - 1), "10889-08-02 05:31:50.655Z");
+        assert_eq!(utc(u64::MAX), "18446744073709551615 ms");
     }
 
     #[test]

@@ -292,12 +292,13 @@ fn node_status(node: &Node) -> String {
         return format!("failed: {}", failure.text);
     }
     let view = node.view();
-    let lost: Vec<&str> = view
+    let mut lost: Vec<&str> = view
         .members
         .values()
         .filter(|member| !member.reachable)
         .map(|member| member.name.as_str())
         .collect();
+    lost.sort_unstable();
     let reaches = if lost.is_empty() {
         String::from("reaches all")
     } else {
