@@ -16,9 +16,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Duration, sleep};
 
+use super::bug;
 use super::greeting;
 use super::links::{Link, Peers};
 use super::shard_thread::Mail;
@@ -116,15 +117,12 @@ pub(crate) fn run(shared: &Arc<Shared>, plane: Plane) -> io::Result<()> {
         };
         control.step(Input::Tick);
         let _ = started.send(Ok(()));
-        tokio::select! {
-            biased;
-            () = shared.stage_reached(Stage::Ended) => {}
-            () = stop(&control, told) => {}
-            () = read_mail(&control) => {}
-            () = keep_time(&control) => {}
-            () = accept_clients(shared, clients) => {}
-            () = accept_peers(&control, peers) => {}
-        }
+        bug::spawn(shared, "stopping", stop(Rc::clone(&control), told));
+        bug::spawn(shared, "the control plane", read_mail(Rc::clone(&control)));
+        bug::spawn(shared, "the control plane", keep_time(Rc::clone(&control)));
+        bug::spawn(shared, "accepting clients", accept_clients(Arc::clone(shared), clients));
+        bug::spawn(shared, "accepting nodes", accept_peers(control, peers));
+        shared.stage_reached(Stage::Ended).await;
     });
     Ok(())
 }
@@ -145,7 +143,7 @@ impl Sockets {
     }
 }
 
-async fn read_mail(control: &Rc<Control>) {
+async fn read_mail(control: Rc<Control>) {
     let mut letters = Vec::new();
     loop {
         control.shared.control.take(&mut letters);
@@ -164,7 +162,7 @@ async fn read_mail(control: &Rc<Control>) {
     }
 }
 
-async fn keep_time(control: &Rc<Control>) {
+async fn keep_time(control: Rc<Control>) {
     let clock = control.shared.clock;
     let mut timer = pin!(sleep(Duration::ZERO));
     loop {
@@ -181,7 +179,7 @@ async fn keep_time(control: &Rc<Control>) {
 }
 
 /// Tells the others once the node is stopping.
-async fn stop(control: &Rc<Control>, told: Sender<()>) {
+async fn stop(control: Rc<Control>, told: Sender<()>) {
     control.shared.stage_reached(Stage::Draining).await;
     control.step(Input::Stop);
     while !control.shared.peers.are_flushed() {
@@ -189,10 +187,9 @@ async fn stop(control: &Rc<Control>, told: Sender<()>) {
     }
     // Nobody waits any more where the patience was over.
     let _ = told.send(());
-    std::future::pending::<()>().await;
 }
 
-async fn accept_clients(shared: &Arc<Shared>, listener: TcpListener) {
+async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
     let mut connection = 0;
     let stopping = shared.stage_reached(Stage::Draining);
     let accepting = async {
@@ -218,15 +215,13 @@ async fn accept_clients(shared: &Arc<Shared>, listener: TcpListener) {
         () = stopping => {}
         () = accepting => {}
     }
-    // Nobody can connect any more, but the other tasks of this thread go on.
-    drop(listener);
-    std::future::pending::<()>().await;
 }
 
-async fn accept_peers(control: &Rc<Control>, listener: TcpListener) {
+async fn accept_peers(control: Rc<Control>, listener: TcpListener) {
     loop {
         let stream = accept(&listener).await;
-        spawn_local(greeting::answer(Rc::clone(control), stream));
+        let task = greeting::answer(Rc::clone(&control), stream);
+        bug::spawn(&control.shared, "a greeting", task);
     }
 }
 
@@ -353,7 +348,9 @@ impl Control {
             wanted
         });
         for addr in addrs {
-            dials.entry(addr.clone()).or_insert_with(|| spawn_local(redial(Rc::clone(self), addr)));
+            dials.entry(addr.clone()).or_insert_with(|| {
+                bug::spawn(&self.shared, "a dial", redial(Rc::clone(self), addr))
+            });
         }
     }
 }

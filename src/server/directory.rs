@@ -112,7 +112,12 @@ impl Directory {
             Identity::create(&identity_path, name.unwrap_or(otherwise))?
         };
         make(&log)?;
-        File::open(path).and_then(|folder| folder.sync_all()).map_err(at(path))?;
+        sync(path)?;
+        // The name of the directory itself must outlive the loss of power too. A parent that this
+        // user may not read was made, and synced, by somebody else.
+        if let Some(parent) = path.canonicalize().map_err(at(path))?.parent() {
+            let _ = sync(parent);
+        }
         Ok(Self { identity, log, _lock: lock })
     }
 }
@@ -155,6 +160,10 @@ fn holder(file: &mut File) -> String {
 
 fn make(path: &Path) -> Result<(), DirectoryError> {
     DirBuilder::new().recursive(true).mode(MODE).create(path).map_err(at(path))
+}
+
+fn sync(path: &Path) -> Result<(), DirectoryError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(at(path))
 }
 
 fn is_empty(path: &Path) -> Result<bool, DirectoryError> {

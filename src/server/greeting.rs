@@ -17,9 +17,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use super::bug;
 use super::control::Control;
 use super::links::{self, Link, PeerLinks, Seat};
 use super::shard_thread::Mail;
@@ -63,7 +63,8 @@ pub(super) async fn dial(control: &Rc<Control>, addr: &str) -> Result<NodeId, St
             let lanes = control.shared.shard_count().min(LANES_MAX);
             for number in 0..u8::try_from(lanes).expect("there are at most four lanes") {
                 let (addr, lane) = (addr.to_owned(), Lane::Data(number));
-                spawn_local(keep_lane(Rc::clone(control), addr, Arc::clone(&link), lane));
+                let task = keep_lane(Rc::clone(control), addr, Arc::clone(&link), lane);
+                bug::spawn(&control.shared, "the dial of a data link", task);
             }
         }
         // The node is linked already; that it answers at this address is news.
@@ -254,7 +255,8 @@ fn seat(control: &Rc<Control>, met: Acquaintance) -> Seating {
     match lane {
         Lane::Control => {
             tracing::info!(node = %control.shared.name, peer = %hello.name, "the link is up");
-            spawn_local(links::serve(Arc::clone(&control.shared), seat));
+            let task = links::serve(Arc::clone(&control.shared), seat);
+            bug::spawn(&control.shared, "a control link", task);
         }
         Lane::Data(number) => {
             let shards = &control.shared.shards;

@@ -4,6 +4,7 @@
 //! its data directory; several of them can live in one process. The shell carries bytes and values
 //! and holds no protocol decisions.
 
+mod bug;
 mod client;
 mod clock;
 mod control;

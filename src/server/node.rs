@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
+use super::bug;
 use super::clock::Clock;
 use super::control::{self, Sockets};
 use super::directory::{Directory, DirectoryError};
@@ -286,13 +287,10 @@ impl Node {
         body: impl FnOnce(&Arc<Shared>) + Send + 'static,
     ) -> Result<(), StartError> {
         let shared = Arc::clone(&self.shared);
-        let bug = Bug { shared: Arc::clone(&shared), what: what.to_owned() };
+        let name = format!("the thread {what}");
         let thread = std::thread::Builder::new()
             .name(what.to_owned())
-            .spawn(move || {
-                let _bug = bug;
-                body(&shared);
-            })
+            .spawn(move || bug::guard(&shared, &name, body))
             .map_err(|source| StartError::System { what: "thread", source })?;
         self.threads.push(thread);
         Ok(())
@@ -312,25 +310,6 @@ impl Drop for Node {
 impl Failure {
     fn no_runtime(error: &io::Error) -> Self {
         Self { text: format!("the operating system gives no runtime: {error}"), exit_code: 1 }
-    }
-}
-
-/// Ends the node when the thread that holds it panics: what a bug has left behind is not to be
-/// trusted, and the log knows everything that counts.
-struct Bug {
-    shared: Arc<Shared>,
-    what: String,
-}
-
-impl Drop for Bug {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let text = format!(
-                "a bug stopped the thread {}; what was acknowledged is safe, start the node again",
-                self.what
-            );
-            self.shared.fail(Failure { text, exit_code: 1 });
-        }
     }
 }
 

@@ -20,8 +20,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
-use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::task::{LocalSet, yield_now};
 
+use super::bug;
 use super::client::{Client, Interest};
 use super::files::DiskResult;
 use super::links::{self, Seat as LinkSeat};
@@ -105,12 +106,10 @@ pub(crate) fn run(shared: &Arc<Shared>, id: ShardId, worker: Worker) -> io::Resu
     });
     let ended = Arc::clone(shared);
     LocalSet::new().block_on(&runtime, async {
-        tokio::select! {
-            biased;
-            () = ended.stage_reached(Stage::Ended) => {}
-            () = drain(Rc::clone(&shell)) => {}
-            () = work(shell, worker) => {}
-        }
+        // Tasks of their own: what stands here is polled whenever any task of the thread is.
+        bug::spawn(&ended, "the draining of a shard", drain(Rc::clone(&shell)));
+        bug::spawn(&ended, "a shard", work(shell, worker));
+        ended.stage_reached(Stage::Ended).await;
     });
     Ok(())
 }
@@ -124,7 +123,6 @@ async fn drain(shell: Rc<Shell>) {
         guest.interest.set(guest.client.borrow().interest());
         guest.bell.notify_one();
     }
-    std::future::pending::<()>().await;
 }
 
 /// Turn after turn.
@@ -186,7 +184,7 @@ impl Shell {
             Mail::Client(stream, connection) => self.welcome(stream, connection),
             Mail::Link(seat) => {
                 let shared = Arc::clone(&self.shared);
-                spawn_local(links::serve(shared, seat));
+                bug::spawn(&self.shared, "a data link", links::serve(shared, seat));
             }
         }
     }
@@ -301,7 +299,7 @@ impl Shell {
             cluster_port: shared.cluster_addr.port(),
             started_unix_ms: shared.started_unix_ms,
             connection,
-            connections: shared.guests.count() as u64,
+            connections: shared.guests.count(),
             shards: shared.shard_count(),
             write_seq: &shared.write_seq,
         }
@@ -357,7 +355,8 @@ impl Shell {
             bell: Notify::new(),
         });
         self.seats.borrow_mut().put(seat, Rc::clone(&guest));
-        spawn_local(serve(Rc::clone(self), seat, guest, reader));
+        let task = serve(Rc::clone(self), seat, guest, reader);
+        bug::spawn(&self.shared, "a client connection", task);
     }
 
     fn farewell(&self) {

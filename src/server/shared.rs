@@ -64,7 +64,8 @@ pub(crate) struct Shared {
 /// The client connections of a node; shutdown waits until there are none.
 #[derive(Debug, Default)]
 pub(crate) struct Guests {
-    count: Mutex<usize>,
+    count: AtomicUsize,
+    waiting: Mutex<()>,
     empty: Condvar,
 }
 
@@ -134,33 +135,48 @@ impl Shared {
 impl Guests {
     /// One more connection, unless there are `max`.
     pub(crate) fn enter(&self, max: usize) -> bool {
-        let mut count = self.lock();
-        let fits = *count < max;
-        *count += usize::from(fits);
-        fits
+        let more = |count| (count < max).then_some(count + 1);
+        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// One connection less.
     pub(crate) fn leave(&self) {
-        let mut count = self.lock();
-        *count -= 1;
-        if *count == 0 {
+        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // With the lock, so that nobody looks before and sleeps after this.
+            drop(self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             self.empty.notify_all();
         }
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        *self.lock()
+    pub(crate) fn count(&self) -> u64 {
+        u64::try_from(self.count.load(Ordering::Relaxed)).expect("connections are bounded")
     }
 
     /// Blocks until there are none, or the time is up.
     pub(crate) fn wait_until_none(&self, patience: Duration) {
-        let waited = self.empty.wait_timeout_while(self.lock(), patience, |count| *count > 0);
-        drop(waited);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.empty.wait_timeout_while(waiting, patience, |()| self.count() > 0));
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_bounded_and_the_last_one_ends_the_wait() {
+        let guests = Guests::default();
+        assert!(guests.enter(2));
+        assert!(guests.enter(2));
+        assert!(!guests.enter(2));
+        guests.leave();
+        assert_eq!(guests.count(), 1);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| guests.wait_until_none(Duration::from_secs(60)));
+            guests.leave();
+            waiter.join().unwrap();
+        });
+        assert_eq!(guests.count(), 0);
     }
 }
