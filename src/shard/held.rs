@@ -33,11 +33,21 @@ pub(super) struct Held {
     parts: BTreeMap<u64, Part>,
 }
 
+/// The names of a part.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address {
+    /// Names the answer once all keys are held.
+    pub call: CallId,
+    /// A partition of this shard.
+    pub partition: PartitionId,
+    /// Names the batch among the shards of this node.
+    pub batch: u64,
+}
+
 /// The keys of one batch at this shard.
 #[derive(Debug)]
 struct Part {
-    /// Names the answer once all keys are held.
-    call: CallId,
+    address: Address,
     /// What is still to be held, the next one last.
     left: Vec<Change>,
     /// What is held, each with the object that the table holds meanwhile.
@@ -57,15 +67,14 @@ impl Shard {
         &mut self,
         turn: &mut Turn<'_, T>,
         from: NodeId,
-        call: CallId,
-        batch: u64,
+        address: Address,
         work: HoldWork,
     ) {
         if Some(from) != self.me() {
             return;
         }
         if let Err(fault) = self.check_part(turn, &work) {
-            return self.send(turn, Seq(0), from, Message::Held { call, refusal: Some(fault) });
+            return self.answer_hold(turn, address, Some(fault));
         }
         let mut left: Vec<Change> = match work {
             HoldWork::Put { rid, items } => items
@@ -82,9 +91,9 @@ impl Shard {
         };
         left.sort_unstable_by(|one, other| other.key().cmp(one.key()));
         let taken = Vec::with_capacity(left.len());
-        let replaced = self.held.parts.insert(batch, Part { call, left, taken });
+        let replaced = self.held.parts.insert(address.batch, Part { address, left, taken });
         assert!(replaced.is_none(), "a batch asks each shard once");
-        self.gather(turn, batch);
+        self.gather(turn, address.batch);
     }
 
     /// Goes on holding keys, until one is blocked or all are held.
@@ -119,9 +128,9 @@ impl Shard {
             change.leave_out_what_goes(&mut stored);
             part.taken.push((change, stored));
         }
-        let call = part.call;
+        let address = part.address;
         self.held.parts.insert(batch, part);
-        self.send_home(turn, Seq(0), Message::Held { call, refusal: None });
+        self.answer_hold(turn, address, None);
     }
 
     /// The keys of this part will not be held: too much waits, or the wait was too long.
@@ -256,8 +265,17 @@ impl Shard {
 
     fn refuse<T: Table>(&mut self, turn: &mut Turn<'_, T>, part: &Part, fault: Fault) {
         self.let_go(part.tokens());
-        let refusal = Some(fault);
-        self.send_home(turn, Seq(0), Message::Held { call: part.call, refusal });
+        self.answer_hold(turn, part.address, Some(fault));
+    }
+
+    fn answer_hold<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        address: Address,
+        refusal: Option<Fault>,
+    ) {
+        let Address { call, partition, .. } = address;
+        self.send_home(turn, Seq(0), Message::Held { call, partition, refusal });
     }
 
     fn let_go(&mut self, tokens: Vec<Token>) {
@@ -266,6 +284,13 @@ impl Shard {
                 self.freed.push_back(token);
             }
         }
+    }
+}
+
+impl Held {
+    /// Number of batches that this shard has a part in.
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
     }
 }
 

@@ -173,6 +173,8 @@ pub enum Message {
     Held {
         /// The question.
         call: CallId,
+        /// The partition of the question.
+        partition: PartitionId,
         /// `None` = held.
         refusal: Option<Fault>,
     },

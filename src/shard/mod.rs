@@ -38,7 +38,7 @@ use crate::cluster::{Layout, View};
 use crate::hash::{PartitionId, Token};
 use crate::limits::{READ_TIMEOUT_MS, REPLICAS_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
 use crate::time::{Hlc, HlcClock, Mono, Now};
-use held::Held;
+use held::{Address, Held};
 use latency::Latency;
 use message::{CallId, Nack, Route};
 use operations::Operations;
@@ -272,9 +272,10 @@ impl Shard {
         self.counters
     }
 
-    /// Operations that wait for answers, and inputs that wait for a key.
+    /// Operations and jobs that are not done yet, and inputs that wait for a key.
     pub fn waiting(&self) -> (usize, usize) {
-        (self.operations.len(), self.parked.len())
+        let jobs = self.pages.len() + self.held.len();
+        (self.operations.len() + jobs, self.parked.len())
     }
 
     fn on_tick<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
@@ -317,7 +318,9 @@ impl Shard {
             Message::ReplicateBatch { call, left_ms, items, .. } => {
                 self.on_replicate_batch(turn, from, call, left_ms, items);
             }
-            Message::Hold { call, batch, work, .. } => self.on_hold(turn, from, call, batch, work),
+            Message::Hold { call, partition, batch, work } => {
+                self.on_hold(turn, from, Address { call, partition, batch }, work);
+            }
             Message::Apply { call, batch, parts, .. } => {
                 self.on_apply(turn, from, call, batch, parts);
             }

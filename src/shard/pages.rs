@@ -328,6 +328,13 @@ impl Shard {
     }
 }
 
+impl Pages {
+    /// Number of pages that are under way.
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+}
+
 /// A record cannot be read.
 struct Damaged;
 

@@ -231,7 +231,9 @@ impl Shard {
             Message::Explain { call, .. } => {
                 Message::ExplainReply { call, holding: Holding::Unknown }
             }
-            Message::Hold { call, .. } => Message::Held { call, refusal: Some(self.fault_of(why)) },
+            Message::Hold { call, partition, .. } => {
+                Message::Held { call, partition, refusal: Some(self.fault_of(why)) }
+            }
             Message::Apply { .. }
             | Message::Release { .. }
             | Message::ForwardReply { .. }

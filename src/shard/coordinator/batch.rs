@@ -6,9 +6,9 @@
 //! the same with them. It is acknowledged when each row has as many members with all of its items
 //! on stable storage as the level asks for.
 //!
-//! Messages between the shards of a node are neither lost nor doubled nor overtaken by later ones
-//! that rest on the same put, and the shards die together; so nothing here is repeated, and a hold
-//! needs no deadline of its own: its batch is applied or released.
+//! Messages between the shards of a node are neither lost nor doubled, and the shards die together;
+//! so nothing here is repeated, and a hold needs no deadline of its own: its batch is applied or
+//! released, and where a Release overtakes its Hold, the answer to the Hold is released again.
 
 use bytes::Bytes;
 

@@ -90,7 +90,9 @@ impl Shard {
         message: Message,
     ) {
         let (id, question) = OperationId::of_call(call);
-        let Some(machine) = self.operations.take(id) else { return };
+        let Some(machine) = self.operations.take(id) else {
+            return self.answer_stray(turn, from, id, &message);
+        };
         let question = usize::from(question);
         let machine = match (machine, message) {
             (Machine::Forwarding(machine), Message::ForwardReply { reply, .. }) => {
@@ -132,6 +134,23 @@ impl Shard {
             (machine, _) => Some(machine),
         };
         self.wait(id, machine);
+    }
+
+    /// An answer to a machine that is gone. Only keys that a shard of this node still holds for it
+    /// must be let go: its Release overtook the Hold.
+    fn answer_stray<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        from: NodeId,
+        id: OperationId,
+        message: &Message,
+    ) {
+        if let Message::Held { partition, refusal: None, .. } = *message
+            && Some(from) == self.me()
+        {
+            let batch = self.operations.call(id, 0).0;
+            self.send_home(turn, Seq(0), Message::Release { partition, batch });
+        }
     }
 
     /// Wakes a machine whose time has come.

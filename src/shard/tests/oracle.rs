@@ -98,6 +98,12 @@ impl Oracle {
         }
     }
 
+    /// An event that wrote `value`.
+    pub(in super::super) fn dot_of(&self, value: &Bytes) -> Option<Dot> {
+        let mut events = self.events.iter();
+        events.find(|(_, minted)| minted.value.as_ref() == Some(value)).map(|((_, dot), _)| *dot)
+    }
+
     /// A client was told.
     pub(in super::super) fn tell(
         &mut self,

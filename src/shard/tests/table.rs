@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use super::super::{Batch, IndexEntry, Lookup, Record, Recovered, Seq, Table};
+use super::super::{Batch, Group, IndexEntry, Lookup, Record, Recovered, Seq, Table};
 use crate::causality::{Dot, Object, PartitionClock};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 
@@ -17,11 +17,15 @@ pub(in super::super) struct MemoryTable {
     objects: BTreeMap<Key, (Object, Seq)>,
     /// Every record that was put, in order.
     log: Vec<(Seq, Record)>,
+    /// Puts of this life that are parts of groups.
+    pub(in super::super) groups: Vec<(Seq, Group)>,
     next: u64,
     pub(in super::super) durable: Seq,
     damaged: BTreeSet<Key>,
     /// Percentage of reads of durable records that are cold.
     pub(in super::super) cold_percent: u32,
+    /// Of the whole ring.
+    pub(in super::super) partitions: u16,
     fetching: BTreeSet<Token>,
     warm: BTreeSet<Token>,
     /// Tokens asked of the disk since the world last looked.
@@ -36,10 +40,12 @@ impl MemoryTable {
         Self {
             objects: BTreeMap::new(),
             log: Vec::new(),
+            groups: Vec::new(),
             next: 0,
             durable: Seq(0),
             damaged: BTreeSet::new(),
             cold_percent: 0,
+            partitions: 1,
             fetching: BTreeSet::new(),
             warm: BTreeSet::new(),
             asked: Vec::new(),
@@ -126,6 +132,7 @@ impl MemoryTable {
         }
         // Puts are numbered per life of the process.
         self.log.iter_mut().for_each(|(seq, _)| *seq = Seq(0));
+        self.groups.clear();
         self.next = 0;
         self.durable = Seq(0);
         self.fetching.clear();
@@ -164,6 +171,8 @@ impl Table for MemoryTable {
 
     fn put(&mut self, batch: Batch) -> Seq {
         self.next += 1;
+        assert!(!batch.records.is_empty(), "a part of a group that is never put stops the log");
+        self.groups.extend(batch.group.map(|group| (Seq(self.next), group)));
         for record in batch.records {
             self.damaged.remove(&record.key);
             if record.object.is_void() {
@@ -201,8 +210,11 @@ impl Table for MemoryTable {
         (Some((key, lookup)), rests_on)
     }
 
-    fn count(&self, _: PartitionId, bucket: BucketId) -> u64 {
-        let live = |key: &Key, object: &Object| key.bucket == bucket && !object.entries.is_empty();
+    fn count(&self, partition: PartitionId, bucket: BucketId) -> u64 {
+        let live = |key: &Key, object: &Object| {
+            let is_there = key.token.partition(self.partitions) == partition;
+            is_there && key.bucket == bucket && !object.entries.is_empty()
+        };
         let count = self.objects.iter().filter(|(key, (object, _))| live(key, object)).count();
         u64::try_from(count).expect("a count fits 64 bits")
     }

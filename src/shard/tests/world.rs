@@ -53,6 +53,10 @@ pub(in super::super) struct Unit {
     pub table: MemoryTable,
     held: VecDeque<(Seq, Outgoing)>,
     syncing: bool,
+    /// What its own syncs have covered; a group is durable when all of its parts are.
+    written: Seq,
+    /// Whether a slice of its jobs is to come.
+    working: bool,
 }
 
 #[derive(Debug)]
@@ -66,6 +70,7 @@ enum Event {
     Deliver { from: NodeId, to: usize, epoch: u32, message: Message },
     Synced { node: usize, shard: usize, epoch: u32, upto: Seq },
     Fetched { node: usize, shard: usize, epoch: u32, token: Token },
+    Work { node: usize, shard: usize, epoch: u32 },
 }
 
 /// A request that was not answered yet.
@@ -134,6 +139,7 @@ impl World {
                 .map(|number| {
                     let mut table = MemoryTable::new(world.random.random());
                     table.cold_percent = faults.cold;
+                    table.partitions = partitions;
                     world.unit(shards, number, table, Recovered::default())
                 })
                 .collect();
@@ -146,7 +152,8 @@ impl World {
     fn unit(&mut self, shards: u16, number: u16, table: MemoryTable, from: Recovered) -> Unit {
         let seed = self.random.random();
         let shard = ShardConfig { shard: ShardId(number), shards, seed, recovered: from };
-        Unit { shard: Shard::new(shard), table, held: VecDeque::new(), syncing: false }
+        let (held, syncing, written, working) = (VecDeque::new(), false, Seq(0), false);
+        Unit { shard: Shard::new(shard), table, held, syncing, written, working }
     }
 
     /// Tells every node what it can reach now.
@@ -230,8 +237,12 @@ impl World {
                 let members = request.r.map_or(request.level.required(row), usize::from);
                 visible = self.oracle.visible(key, row, members);
             }
+            Op::Batch { items } => {
+                for (_, value) in items {
+                    self.oracle.begin(value, None);
+                }
+            }
             Op::Delete { .. }
-            | Op::Batch { .. }
             | Op::Scan(_)
             | Op::Count { .. }
             | Op::Explain { .. }
@@ -259,6 +270,18 @@ impl World {
             steps += 1;
             assert!(steps < 200_000, "the world does not come to rest");
         }
+    }
+
+    /// Runs until one more thing has happened. `false` = nothing happens by itself any more.
+    pub(in super::super) fn step_once(&mut self) -> bool {
+        let Some(at) = self.next_at() else { return false };
+        self.set_now(at);
+        let due = self.queue.first_entry().filter(|entry| entry.key().0 <= at.0);
+        match due.map(|entry| entry.remove()) {
+            Some(event) => self.happen(event),
+            None => self.advance(at),
+        }
+        true
     }
 
     /// Asks and runs until the reply.
@@ -324,9 +347,9 @@ impl World {
                 if self.nodes[node].is_up && self.nodes[node].epoch == epoch {
                     let unit = &mut self.nodes[node].units[shard];
                     unit.syncing = false;
-                    unit.table.sync(upto);
-                    self.release(node, shard);
-                    self.step(node, shard, Input::Durable { upto });
+                    unit.written = upto;
+                    self.commit(node);
+                    self.sync_rest(node, shard);
                 }
             }
             Event::Fetched { node, shard, epoch, token } => {
@@ -336,16 +359,30 @@ impl World {
                     self.nodes[node].units[shard].table.evict();
                 }
             }
+            Event::Work { node, shard, epoch } => {
+                if self.nodes[node].is_up && self.nodes[node].epoch == epoch {
+                    self.nodes[node].units[shard].working = false;
+                    self.step_or_work(node, shard, None);
+                }
+            }
         }
     }
 
     /// Hands one input to a shard, as the turn of a worker does.
     pub(in super::super) fn step(&mut self, node: usize, shard: usize, input: Input) {
+        self.step_or_work(node, shard, Some(input));
+    }
+
+    /// Hands over an input, or gives the jobs a few units.
+    fn step_or_work(&mut self, node: usize, shard: usize, input: Option<Input>) {
         let actor = Actor::new(self.nodes[node].id.tag(), self.nodes[node].epoch);
         let unit = &mut self.nodes[node].units[shard];
         let before = unit.table.log_len();
         let mut out = Output::default();
-        unit.shard.step(self.now, input, &mut unit.table, &mut out);
+        match input {
+            Some(input) => unit.shard.step(self.now, input, &mut unit.table, &mut out),
+            None => unit.shard.work(self.now, &mut unit.table, &mut out, 3),
+        }
         for (_, record) in unit.table.log_from(before) {
             self.oracle.on_record(record, actor);
         }
@@ -367,6 +404,42 @@ impl World {
         }
         self.release(node, shard);
         self.sync_rest(node, shard);
+        let unit = &mut self.nodes[node].units[shard];
+        if unit.shard.has_work() && !unit.working {
+            unit.working = true;
+            self.later(1, Event::Work { node, shard, epoch });
+        }
+    }
+
+    /// Makes durable what the syncs of a node cover: of each shard a run of puts, and of each group
+    /// all of its parts or none.
+    fn commit(&mut self, node: usize) {
+        let units = &mut self.nodes[node].units;
+        let mut upto: Vec<Seq> = units.iter().map(|unit| unit.written).collect();
+        let mut groups: BTreeMap<u64, (u16, Vec<(usize, Seq)>)> = BTreeMap::new();
+        for (shard, unit) in units.iter().enumerate() {
+            for &(seq, group) in &unit.table.groups {
+                let parts = groups.entry(group.id).or_insert((group.parts, Vec::new()));
+                parts.1.push((shard, seq));
+            }
+        }
+        let is_split = |upto: &[Seq], parts: &(u16, Vec<(usize, Seq)>)| {
+            let inside = parts.1.iter().filter(|(shard, seq)| *seq <= upto[*shard]).count();
+            inside > 0 && inside < usize::from(parts.0)
+        };
+        while let Some(parts) = groups.values().find(|parts| is_split(&upto, parts)) {
+            for &(shard, seq) in &parts.1 {
+                upto[shard] = upto[shard].min(Seq(seq.0 - 1));
+            }
+        }
+        for (shard, upto) in upto.into_iter().enumerate() {
+            let unit = &mut self.nodes[node].units[shard];
+            if upto > unit.table.durable {
+                unit.table.sync(upto);
+                self.release(node, shard);
+                self.step(node, shard, Input::Durable { upto });
+            }
+        }
     }
 
     /// Starts another sync for what came while one was under way.
@@ -374,7 +447,7 @@ impl World {
         let epoch = self.nodes[node].epoch;
         let unit = &mut self.nodes[node].units[shard];
         let upto = unit.table.newest();
-        if upto > unit.table.durable && !unit.syncing {
+        if upto > unit.written && !unit.syncing {
             unit.syncing = true;
             let delay = self.random.random_range(0..=self.faults.sync_us);
             self.later(delay, Event::Synced { node, shard, epoch, upto });
@@ -444,6 +517,10 @@ impl World {
                 let led = items.iter().filter(|item| !item.dots.is_empty());
                 led.for_each(|item| of_node(&item.key, &item.object));
             }
+            Message::ReplicateBatch { items, .. } => {
+                let led = items.iter().filter(|(_, item)| !item.dots.is_empty());
+                led.for_each(|(_, item)| of_node(&item.key, &item.object));
+            }
             // The key is not in the answer; the reader has it.
             Message::ReadReply { call, answer: ReadAnswer::Object(object) } => {
                 let mine = Actor::new(self.nodes[from].id.tag(), self.nodes[from].epoch);
@@ -481,9 +558,35 @@ impl World {
             (Op::Get { .. }, Reply::Fault(fault)) => {
                 assert_eq!(fault.outcome(), Outcome::Refused, "a read changes nothing");
             }
+            (Op::Batch { items }, reply) => self.on_batch_reply(items, reply, &open.request),
+            (Op::Scan(_), Reply::Page(_))
+            | (Op::Count { .. }, Reply::Count(_))
+            | (Op::Explain { .. }, Reply::Explained(_))
+            | (Op::Conflicts { .. }, Reply::Conflicts(_)) => {}
+            (
+                Op::Scan(_) | Op::Count { .. } | Op::Explain { .. } | Op::Conflicts { .. },
+                Reply::Fault(fault),
+            ) => {
+                assert_eq!(fault.outcome(), Outcome::Refused, "a read changes nothing");
+            }
             (op, reply) => panic!("{reply:?} does not answer {op:?}"),
         }
         self.replies.insert(ticket, reply);
+    }
+
+    fn on_batch_reply(&mut self, items: &[(Key, Bytes)], reply: &Reply, request: &Request) {
+        for (key, value) in items {
+            let row = self.place(key).1.len();
+            let members = request.w.map_or(request.level.required(row), usize::from);
+            let fate = match reply {
+                Reply::BatchWritten { .. } => Fate::Acknowledged { members },
+                Reply::Fault(fault) if fault.outcome() == Outcome::Refused => Fate::Refused,
+                Reply::Fault(_) => Fate::Unknown,
+                other => panic!("{other:?} does not answer a batch"),
+            };
+            let dot = self.oracle.dot_of(value);
+            self.oracle.tell(key, Some(value), fate, dot);
+        }
     }
 
     /// Kills a node: what is not durable is gone, with everything that waits.
@@ -505,8 +608,14 @@ impl World {
             .collect();
         for ticket in gone {
             let open = self.open.remove(&ticket).expect("it is open, see above");
-            if let Op::Put { key, value, .. } = &open.request.op {
-                self.oracle.tell(key, Some(value), Fate::Unknown, None);
+            match &open.request.op {
+                Op::Put { key, value, .. } => {
+                    self.oracle.tell(key, Some(value), Fate::Unknown, None);
+                }
+                Op::Batch { items } => items.iter().for_each(|(key, value)| {
+                    self.oracle.tell(key, Some(value), Fate::Unknown, None);
+                }),
+                _ => {}
             }
         }
     }

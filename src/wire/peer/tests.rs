@@ -268,7 +268,10 @@ impl Draw {
                 Message::CountReply { call, count, events: self.number() }
             }
             5 => Message::ExplainReply { call, holding: self.holding() },
-            6 => Message::Held { call, refusal: self.maybe(Self::fault) },
+            6 => {
+                let partition = PartitionId(self.0.random());
+                Message::Held { call, partition, refusal: self.maybe(Self::fault) }
+            }
             _ => Message::Applied { call, items: self.list(Self::placed_item) },
         }
     }
