@@ -144,7 +144,8 @@ fn keys_and_values_are_taken_up_to_their_limits_and_refused_beyond() {
 
 #[test]
 fn values_up_to_sixteen_mebibytes_are_taken_where_the_setting_allows() {
-    let nodes = Node::cluster(1, &["--value-bytes-max", "16777216"]);
+    let options = ["--value-bytes-max", "16777216", "--segment-bytes", "67108864"];
+    let nodes = Node::cluster(1, &options);
     let value = vec![7; 16 << 20];
     let mut resp = nodes[0].resp();
     assert_eq!(resp.call(&[b"SET", b"large", &value]), Value::Simple("OK".into()));

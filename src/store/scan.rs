@@ -17,6 +17,9 @@ use super::codec::{to_u64, to_usize};
 use super::record::{HEADER_BYTES, Header, Kind, Name, Seed, decode_commit, verify};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 
+/// Most of the newest segment is zeros, and every start reads it: they are passed by the block.
+const ZEROS: [u8; 4_096] = [0; 4_096];
+
 /// A record that verifies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
@@ -67,6 +70,9 @@ pub(super) fn find(bytes: &[u8], seed: Seed) -> Vec<Found> {
         if let Some(header) = verify(&bytes[at..], seed, offset) {
             at += header.bytes();
             found.push(Found { offset, header });
+        } else if bytes[at..].starts_with(&ZEROS) {
+            // No record begins with eight zeros: its length stands there.
+            at += ZEROS.len();
         } else {
             at += 8;
         }
@@ -250,6 +256,9 @@ fn holes(records: &[Found]) -> Vec<Range<u64>> {
 
 /// Bytes from `end` to the last one that is not zero.
 fn tail(bytes: &[u8], end: u64) -> Option<Range<u64>> {
-    let last = bytes.get(to_usize(end)..)?.iter().rposition(|&byte| byte != 0)?;
+    let rest = bytes.get(to_usize(end)..)?;
+    let blank = |block: &&[u8]| ZEROS.starts_with(block);
+    let zeros: usize = rest.rchunks(ZEROS.len()).take_while(blank).map(<[u8]>::len).sum();
+    let last = rest[..rest.len() - zeros].iter().rposition(|&byte| byte != 0)?;
     Some(end..end + to_u64(last) + 1)
 }

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use super::{Json, PATIENCE, Resp, binary, folder, free_port, wait_at_most};
 
+const SEGMENT_BYTES: &str = "16777216";
+
 /// A node of a test: its folder and its ports stay, its process comes and goes.
 pub(crate) struct Node {
     /// Name of the node.
@@ -94,6 +96,8 @@ impl Node {
         command.args(["--node-id", &self.name, "--host", "127.0.0.1"]);
         command.args(["--port", &self.port.to_string()]);
         command.args(["--cluster-port", &self.cluster_port.to_string()]);
+        // Small segments: a test that writes little should not allocate much.
+        command.env("PEERAGE_SEGMENT_BYTES", SEGMENT_BYTES);
         for seed in &self.seeds {
             command.args(["--seed", seed]);
         }
