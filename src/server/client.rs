@@ -41,12 +41,23 @@ pub(crate) struct Client {
     /// Bytes of the largest replies of late, which says how many requests may be in flight: the
     /// replies to all of them may come at once.
     reply_bytes: usize,
-    /// A bound stopped the last [`Client::advance`].
-    stalled: bool,
+    /// What stopped the last [`Client::advance`] before everything was asked.
+    stall: Option<Stall>,
     /// The client will send nothing more.
     ended: bool,
     /// Nothing more is taken from the client, whatever it sent.
     closing: bool,
+}
+
+/// Which bound stops a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stall {
+    /// Requests or calls that wait for replies; the next reply moves it on.
+    Requests,
+    /// Bytes that the client has not read.
+    Unread,
+    /// The inbox of the shard.
+    Inbox,
 }
 
 #[derive(Debug)]
@@ -80,7 +91,7 @@ impl Client {
             first_request,
             held_bytes: 0,
             reply_bytes: 0,
-            stalled: false,
+            stall: None,
             ended: false,
             closing: false,
         }
@@ -140,8 +151,8 @@ impl Client {
     ) {
         loop {
             self.encode(facts);
-            self.stalled = !self.ask(&mut submit) || !self.takes_calls();
-            if self.stalled || self.closing {
+            self.stall = self.ask(&mut submit).or_else(|| self.bound());
+            if self.stall.is_some() || self.closing {
                 break;
             }
             let Some(call) = self.codec.decode(now, &mut self.incoming) else { break };
@@ -153,9 +164,13 @@ impl Client {
         }
     }
 
-    /// Whether [`Client::advance`] can go on where a bound stopped it.
+    /// Whether [`Client::advance`] can go on where a bound stopped it, without another reply.
     pub(crate) fn can_resume(&self) -> bool {
-        self.stalled && self.takes_calls()
+        match self.stall {
+            None | Some(Stall::Requests) => false,
+            Some(Stall::Unread) => self.bound().is_none(),
+            Some(Stall::Inbox) => true,
+        }
     }
 
     /// What it waits for now.
@@ -163,9 +178,9 @@ impl Client {
         let open = !self.ended && !self.closing;
         let idle = self.calls.is_empty() && self.outgoing.is_empty();
         Interest {
-            read: open && !self.stalled,
+            read: open && self.stall.is_none(),
             write: !self.outgoing.is_empty(),
-            done: !open && idle && (self.closing || !self.stalled),
+            done: !open && idle && (self.closing || self.stall.is_none()),
         }
     }
 
@@ -189,9 +204,15 @@ impl Client {
         Ok(())
     }
 
-    fn takes_calls(&self) -> bool {
-        self.calls.len() < CONNECTION_REQUESTS_MAX
-            && self.outgoing.len() + self.held_bytes < CONNECTION_REPLY_BYTES_MAX
+    /// Why no further call is taken, if none is.
+    fn bound(&self) -> Option<Stall> {
+        if self.calls.len() >= CONNECTION_REQUESTS_MAX {
+            Some(Stall::Requests)
+        } else if self.outgoing.len() + self.held_bytes >= CONNECTION_REPLY_BYTES_MAX {
+            Some(Stall::Unread)
+        } else {
+            None
+        }
     }
 
     fn encode(&mut self, facts: &Facts<'_>) {
@@ -212,15 +233,16 @@ impl Client {
     }
 
     /// Pulls requests out of the calls in their order, so that a pipelined read comes after the
-    /// write before it. Returns whether all is pulled that can be now.
-    fn ask(&mut self, submit: &mut impl FnMut(u32, Request) -> bool) -> bool {
+    /// write before it. Returns what stopped it before all was pulled that can be now.
+    fn ask(&mut self, submit: &mut impl FnMut(u32, Request) -> bool) -> Option<Stall> {
         while self.asked < self.calls.len() {
+            if self.requests.len() >= self.requests_max() {
+                return Some(Stall::Requests);
+            }
             // What the oldest call holds must not stop it: nothing else would ever free it.
             let held = if self.asked == 0 { 0 } else { self.held_bytes };
-            if self.requests.len() >= self.requests_max()
-                || self.outgoing.len() + held >= CONNECTION_REPLY_BYTES_MAX
-            {
-                return false;
+            if self.outgoing.len() + held >= CONNECTION_REPLY_BYTES_MAX {
+                return Some(Stall::Unread);
             }
             let Some((slot, request)) = self.calls[self.asked].call.next_request() else {
                 self.asked += 1;
@@ -230,10 +252,10 @@ impl Client {
             let index = u64::try_from(self.asked).expect("calls that wait are bounded");
             self.requests.push_back(Some((self.first_call + index, slot)));
             if !submit(number, request) {
-                return false;
+                return Some(Stall::Inbox);
             }
         }
-        true
+        None
     }
 }
 
@@ -369,6 +391,8 @@ mod tests {
         desk.advance();
         assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX + 1);
         assert!(!desk.client.interest().read);
+        // Only a reply moves it on: whoever tried again at once would try for ever.
+        assert!(!desk.client.can_resume());
     }
 
     #[test]
@@ -414,6 +438,7 @@ mod tests {
         desk.hear(usize::MAX);
         desk.say(&"GET a\r\n".repeat(100));
         assert_eq!(desk.asked.len(), 1 + REQUESTS_MIN);
+        assert!(!desk.client.can_resume());
     }
 
     #[test]
