@@ -186,3 +186,92 @@ impl Links {
         turn
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::hello_of;
+    use super::*;
+
+    /// Links to this many nodes at 0 ms.
+    fn links(count: usize) -> Links {
+        let mut links = Links::new(Mono(0), 0);
+        for index in 0..count {
+            links.on_up(hello_of(index));
+        }
+        links
+    }
+
+    /// Steps every 10 ms; the nodes in `answering` acknowledge at once.
+    fn run(links: &mut Links, from_ms: u64, to_ms: u64, answering: &[NodeId]) {
+        for ms in (from_ms..to_ms).step_by(10) {
+            let now = Mono(0).plus_ms(ms);
+            let mut asked = Vec::new();
+            links.on_time(now, |node, message| asked.push((node, message)));
+            for (node, message) in asked {
+                let Message::Ping { seq } = message else { panic!("only pings are sent") };
+                if answering.contains(&node) {
+                    links.on_ack(node, seq, now);
+                }
+            }
+        }
+    }
+
+    fn reachable(links: &Links) -> usize {
+        links.iter().filter(|(_, peer)| peer.is_reachable()).count()
+    }
+
+    #[test]
+    fn silence_of_a_second_is_noticed_and_one_answer_ends_it() {
+        let mut links = links(2);
+        let nodes: Vec<NodeId> = links.iter().map(|(node, _)| node).collect();
+        run(&mut links, 0, 5_000, &nodes);
+        assert_eq!(reachable(&links), 2);
+        run(&mut links, 5_000, 5_900, &nodes[..1]);
+        assert_eq!(reachable(&links), 2);
+        run(&mut links, 5_900, 6_300, &nodes[..1]);
+        assert_eq!(reachable(&links), 1);
+        assert!(!links.reaches(nodes[1]));
+        run(&mut links, 6_300, 6_600, &nodes);
+        assert_eq!(reachable(&links), 2);
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_itself_blames_nobody() {
+        let mut links = links(2);
+        let nodes: Vec<NodeId> = links.iter().map(|(node, _)| node).collect();
+        run(&mut links, 0, 1_000, &nodes);
+        run(&mut links, 1_000, 1_300, &[]);
+        // Stopped for ten seconds with a question open.
+        run(&mut links, 11_300, 11_320, &[]);
+        assert_eq!(reachable(&links), 2);
+        run(&mut links, 11_320, 12_600, &[]);
+        assert_eq!(reachable(&links), 0);
+    }
+
+    #[test]
+    fn many_links_are_asked_in_turn() {
+        let mut links = links(120);
+        let nodes: Vec<NodeId> = links.iter().map(|(node, _)| node).collect();
+        run(&mut links, 0, 10_000, &nodes);
+        assert_eq!(reachable(&links), 120);
+        run(&mut links, 10_000, 12_000, &nodes[..119]);
+        assert_eq!(reachable(&links), 119);
+    }
+
+    #[test]
+    fn a_dead_link_is_closed_once_per_span() {
+        let mut links = links(1);
+        run(&mut links, 0, 4_900, &[]);
+        assert_eq!(links.take_dead(Mono(0).plus_ms(4_900)), []);
+        assert_eq!(links.take_dead(Mono(0).plus_ms(5_000)).len(), 1);
+        assert_eq!(links.take_dead(Mono(0).plus_ms(5_100)), []);
+    }
+
+    #[test]
+    fn a_hello_of_a_past_life_changes_nothing() {
+        let mut links = links(1);
+        let hello = hello_of(0);
+        links.on_up(Hello { generation: hello.generation - 1, name: String::from("old"), ..hello });
+        assert_eq!(links.peer(hello_of(0).node).unwrap().hello, hello_of(0));
+    }
+}

@@ -73,3 +73,64 @@ impl Facts {
 fn age(fact: &Fact) -> (u32, u32) {
     (fact.generation, fact.version)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(number: u16, generation: u32, version: u32) -> Fact {
+        let mut node = NodeId::default();
+        node.0[..2].copy_from_slice(&number.to_be_bytes());
+        Fact {
+            node,
+            generation,
+            version,
+            cluster_addr: format!("10.0.0.1:{number}"),
+            client_addr: format!("{generation}.{version}:1"),
+            layout_epoch: 1,
+            layout_hash: [0; 32],
+        }
+    }
+
+    #[test]
+    fn the_newest_fact_wins_in_every_order() {
+        let facts = [fact(1, 1, 9), fact(1, 2, 0), fact(1, 2, 1)];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut known = Facts::default();
+            for index in order {
+                known.learn(facts[index].clone());
+            }
+            assert_eq!(known.about(facts[2].node), Some(&facts[2]));
+            assert!(!known.learn(facts[1].clone()));
+        }
+    }
+
+    #[test]
+    fn two_nodes_agree_after_bounded_exchanges() {
+        let (mut one, mut other) = (Facts::default(), Facts::default());
+        for number in 0..200 {
+            let holder = if number % 2 == 0 { &mut one } else { &mut other };
+            holder.learn(fact(number, 1, 0));
+        }
+        let mut exchanges = 0;
+        while one.digest() != other.digest() {
+            for fact in one.delta(&other.digest()) {
+                other.learn(fact);
+            }
+            let delta = other.delta(&one.digest());
+            assert!(delta.len() <= DELTA_FACTS_MAX);
+            for fact in delta {
+                one.learn(fact);
+            }
+            exchanges += 1;
+        }
+        assert_eq!(exchanges, 2);
+        assert_eq!(one.digest().len(), 200);
+    }
+
+    #[test]
+    fn an_address_beyond_all_measure_is_not_learned() {
+        let mut known = Facts::default();
+        assert!(!known.learn(Fact { cluster_addr: "a".repeat(301), ..fact(1, 1, 1) }));
+    }
+}
