@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::{Level, WriteContext};
 use crate::causality::Dot;
 use crate::hash::Key;
@@ -25,7 +27,9 @@ impl Session {
         if self.shown.len() == SESSION_SHOWN_KEYS_MAX {
             self.shown.pop_front();
         }
-        self.shown.push_back((key.clone(), dot, now));
+        // A copy: the key may be a slice of all that the connection sent with it.
+        let bytes = Bytes::copy_from_slice(&key.bytes);
+        self.shown.push_back((Key { bytes, ..*key }, dot, now));
     }
 
     /// The context of a plain write of `key`: what was shown of it within the last minute, which

@@ -53,8 +53,8 @@ pub enum Message {
         left_ms: u32,
         /// What to merge; all of it is one batch.
         items: Vec<ReplicaItem>,
-        /// The items were merged from a majority of the row, so they may stand in for a record
-        /// that is damaged at the receiver. New writes never may.
+        /// The items were merged from what all other members of the row hold, so they may stand
+        /// in for a record that is damaged at the receiver. New writes never may.
         repair: bool,
     },
     /// A batch whose items lie in several partitions that the receiver owns all.

@@ -193,13 +193,14 @@ impl Partition {
     /// that it is gone, and take it away from all who still have it.
     pub(super) fn absorb(&mut self, stored: Option<Object>, item: ReplicaItem) -> Option<Record> {
         let ReplicaItem { key, object, mut dots } = item;
+        let is_damaged = stored.is_none();
         let held = stored.map_or_else(Object::default, |stored| self.filled(stored));
         let merged = merge(&held, &object);
         dots.extend(object.dots());
         dots.retain(|&dot| !self.clock.contains(dot));
         dots.sort_unstable();
         dots.dedup();
-        if dots.is_empty() && merged == held {
+        if dots.is_empty() && merged == held && !is_damaged {
             return None;
         }
         let removed = missing(&held, &merged);

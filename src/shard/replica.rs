@@ -181,7 +181,6 @@ impl Shard {
             match lookup {
                 Lookup::Found(object) => objects.push(Some(object)),
                 Lookup::Absent => objects.push(Some(Object::default())),
-                // Whatever was lost, a majority's merge knows all of it that was acknowledged.
                 Lookup::Unknown if repair || is_alone => objects.push(None),
                 Lookup::Unknown => return Stored::Damaged,
                 Lookup::Cold => {

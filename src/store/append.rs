@@ -195,7 +195,9 @@ impl Log {
         // for good.
         let short: Vec<u32> =
             self.segments.range(..number).filter(|held| held.1.spare).map(|held| *held.0).collect();
-        short.into_iter().for_each(|number| self.doom(number));
+        for number in short {
+            self.doom(number);
+        }
         if let Some(active) = self.active.and_then(|number| self.segments.get_mut(&number)) {
             active.segment.next = self.next_lsn;
         }

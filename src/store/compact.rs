@@ -164,7 +164,7 @@ impl Log {
         let idle = Step::Asking { at: 0, asked: BTreeMap::new() };
         match (std::mem::replace(&mut compaction.step, idle), result) {
             (Step::Read { at, .. }, Ok(DiskDone::Bytes(bytes))) => {
-                self.on_slice(compaction, at, &bytes)?;
+                self.on_slice(compaction, at, &bytes);
             }
             (Step::Read { .. }, _) => self.give_up(&compaction),
             (Step::Create(output, _) | Step::Fill(output), Err(DiskError::Full)) => {
@@ -276,7 +276,7 @@ impl Log {
         let worth = if self.full { DEAD_PERCENT_FULL } else { DEAD_PERCENT };
         let dead_percent = |held: &Held| {
             let (used, dead) = held.used_and_dead();
-            if used == 0 { 100 } else { dead * 100 / used }
+            (dead * 100).checked_div(used).unwrap_or(100)
         };
         self.segments
             .values()
@@ -294,13 +294,8 @@ impl Log {
     }
 
     /// Takes in a slice of the old segment.
-    fn on_slice(
-        &mut self,
-        mut compaction: Compaction,
-        from: u64,
-        bytes: &Bytes,
-    ) -> Result<(), LogError> {
-        let Some(held) = self.segments.get(&compaction.victim).copied() else { return Ok(()) };
+    fn on_slice(&mut self, mut compaction: Compaction, from: u64, bytes: &Bytes) {
+        let Some(held) = self.segments.get(&compaction.victim).copied() else { return };
         let mut asked: BTreeMap<usize, Vec<Candidate>> = BTreeMap::new();
         let mut at = 0;
         while from + to_u64(at) < held.end {
@@ -311,8 +306,7 @@ impl Log {
                 let cut = rest.len() < whole || rest.len() < super::record::HEADER_BYTES;
                 let more = whole.max(SLICE_BYTES);
                 if !cut || (at == 0 && bytes.len() >= more) {
-                    self.give_up(&compaction);
-                    return Ok(());
+                    return self.give_up(&compaction);
                 }
                 // The record goes on behind the slice: read again from where it begins.
                 return self.after_slice(compaction, from + to_u64(at), more, asked);
@@ -320,12 +314,11 @@ impl Log {
             let record = rest.slice(..header.bytes());
             let place = Place::new(held.number(), offset, to_u64(record.len()));
             if self.sort_out(&mut compaction, &header, record, place, &mut asked).is_none() {
-                self.give_up(&compaction);
-                return Ok(());
+                return self.give_up(&compaction);
             }
             at += header.bytes();
         }
-        self.after_slice(compaction, from + to_u64(at), SLICE_BYTES, asked)
+        self.after_slice(compaction, from + to_u64(at), SLICE_BYTES, asked);
     }
 
     /// Decides of a record, or asks its shard.
@@ -373,7 +366,7 @@ impl Log {
         at: u64,
         bytes: usize,
         asked: BTreeMap<usize, Vec<Candidate>>,
-    ) -> Result<(), LogError> {
+    ) {
         let end = self.segments.get(&compaction.victim).map_or(0, |held| held.end);
         compaction.step = if !asked.is_empty() {
             for (shard, candidates) in &asked {
@@ -393,7 +386,6 @@ impl Log {
             self.ask_clocks(&mut compaction, at)
         };
         self.upkeep.compaction = Some(compaction);
-        Ok(())
     }
 
     fn ask(&mut self, shard: usize, ask: Ask) {

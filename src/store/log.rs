@@ -188,11 +188,10 @@ impl Log {
             return;
         };
         let outcome = match (&mut self.phase, owner) {
-            (Phase::Failed, _) => Ok(()),
             (Phase::Recovering(recovery), _) => recovery.on_done(result),
             (Phase::Running, Owner::Append) => self.on_appended(now, result),
             (Phase::Running, Owner::Upkeep) => self.on_upkeep(now, result),
-            (Phase::Running, Owner::Recovery) => Ok(()),
+            (Phase::Running, Owner::Recovery) | (Phase::Failed, _) => Ok(()),
         };
         if let Err(error) = outcome {
             self.fail(error);
@@ -247,13 +246,13 @@ impl Log {
         let is_free = |owner| self.io.iter().all(|(_, other)| *other != owner);
         let (append_free, upkeep_free) = (is_free(Owner::Append), is_free(Owner::Upkeep));
         match &self.phase {
-            Phase::Recovering(recovery) if self.io.is_empty() => match recovery.operation() {
-                Some(op) => Some((Owner::Recovery, op)),
-                None => {
-                    self.finish_recovery();
-                    self.next_operation(now)
+            Phase::Recovering(recovery) if self.io.is_empty() => {
+                if let Some(op) = recovery.operation() {
+                    return Some((Owner::Recovery, op));
                 }
-            },
+                self.finish_recovery();
+                self.next_operation(now)
+            }
             Phase::Running => {
                 let append = if append_free { self.begin_append(now) } else { None };
                 append.map(|op| (Owner::Append, op)).or_else(|| {

@@ -38,13 +38,13 @@ impl Place {
         assert!(segment <= SEGMENT_MAX, "segment numbers are 24 bits long");
         assert!(offset < SEGMENT_BYTES_MAX, "a segment is at most 2 GiB long");
         assert!(offset.is_multiple_of(8), "records begin at multiples of eight");
-        let head = u64::from(segment) << OFFSET_BITS | offset / 8;
-        Self(head << CLASS_BITS | size_class(length.div_ceil(8)))
+        let head = (u64::from(segment) << OFFSET_BITS) | (offset / 8);
+        Self((head << CLASS_BITS) | size_class(length.div_ceil(8)))
     }
 
     /// The `number`-th record of a shard that is not in the log yet.
     pub(super) fn pending(number: u64) -> Self {
-        Self(PENDING << (OFFSET_BITS + CLASS_BITS) | number & NUMBER_MASK)
+        Self((PENDING << (OFFSET_BITS + CLASS_BITS)) | (number & NUMBER_MASK))
     }
 
     /// A record that is known to be lost.

@@ -355,7 +355,7 @@ pub(super) fn decode_write(header: &Header, bytes: &Bytes) -> Option<Record> {
     Some(Record { key, partition: header.partition, object, dots, removed })
 }
 
-/// The clock that a verified ClockAdopt says.
+/// The clock that a verified clock record says.
 pub(super) fn decode_clock(header: &Header, bytes: &Bytes) -> Option<PartitionClock> {
     postcard::from_bytes(bytes.get(HEADER_BYTES..body_end(header))?).ok()
 }
@@ -391,7 +391,9 @@ pub(super) type Clocks = BTreeMap<PartitionId, PartitionClock>;
 /// Adds to the clock of its partition what a change says it gains.
 pub(super) fn fold(clocks: &mut Clocks, partition: PartitionId, dots: &[Dot]) {
     let clock = clocks.entry(partition).or_default();
-    dots.iter().for_each(|&dot| clock.add(dot));
+    for &dot in dots {
+        clock.add(dot);
+    }
 }
 
 fn body_end(header: &Header) -> usize {
@@ -420,7 +422,9 @@ fn put_vector(out: &mut BytesMut, vector: &VersionVector) {
 
 fn put_dots(out: &mut BytesMut, dots: &[Dot]) {
     put_varint(out, to_u64(dots.len()));
-    dots.iter().for_each(|&dot| put_dot(out, dot));
+    for &dot in dots {
+        put_dot(out, dot);
+    }
 }
 
 fn read_dots(reader: &mut Reader<'_>) -> Option<Vec<Dot>> {

@@ -222,7 +222,7 @@ impl Recovery {
             Step::Zero => ("writing", torn()),
             Step::Sync => ("syncing", "a log segment".to_owned()),
             Step::Remove => {
-                ("removing", self.strays.front().map_or(String::new(), |file| file.to_string()))
+                ("removing", self.strays.front().map_or(String::new(), ToString::to_string))
             }
             Step::SyncDir | Step::Done => ("syncing", "the data directory".to_owned()),
         }

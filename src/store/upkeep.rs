@@ -174,7 +174,6 @@ impl Log {
                 self.upkeep.dirty = true;
                 self.on_no_space(now, None);
             }
-            (Task::Remove(_), Err(DiskError::NotFound)) => {}
             (Task::Prepare(segment, step), Ok(_)) => match step.next() {
                 Some(next) => self.upkeep.task = Task::Prepare(segment, next),
                 None => self.on_prepared(segment, now),
@@ -188,7 +187,8 @@ impl Log {
                 self.upkeep.space_due = now.mono;
             }
             (Task::Space, Ok(DiskDone::Space { free, total })) => self.on_space(now, free, total),
-            (Task::None | Task::Remove(_) | Task::Space, Ok(_)) => {}
+            (Task::Remove(_), Err(DiskError::NotFound))
+            | (Task::None | Task::Remove(_) | Task::Space, Ok(_)) => {}
             (task, Err(error)) => return Err(task.failure(error)),
         }
         Ok(())

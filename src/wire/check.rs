@@ -41,12 +41,20 @@ pub(super) fn batch(mut items: Vec<(Key, Bytes)>) -> Result<Op, Fault> {
     Ok(Op::Batch { items })
 }
 
-/// Tells the session which keys a batch writes.
+/// Tells the session which keys an operation writes.
 pub(super) fn note_written(session: &mut Session, op: &Op) {
-    if let Op::Batch { items } = op {
-        for (key, _) in items {
-            session.note_written(key);
+    match op {
+        Op::Put { key, .. } | Op::Delete { key, .. } => session.note_written(key),
+        Op::Batch { items } => {
+            for (key, _) in items {
+                session.note_written(key);
+            }
         }
+        Op::Get { .. }
+        | Op::Scan(_)
+        | Op::Count { .. }
+        | Op::Explain { .. }
+        | Op::Conflicts { .. } => {}
     }
 }
 

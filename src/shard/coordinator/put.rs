@@ -420,6 +420,11 @@ impl Forwarding {
         if turn.now.mono >= self.deadline {
             return self.give_up(shard, turn);
         }
+        if let Some(last) = self.asked.last().filter(|last| last.refusal.is_none()) {
+            // An answer that never comes is no sample, so its lateness is one: else a slow disk
+            // would have every write led twice for ever.
+            shard.latency.note_write(last.node, last.sent, turn.now.mono);
+        }
         self.ask_next(shard, turn)
     }
 

@@ -173,6 +173,12 @@ impl Reading {
             return None;
         }
         let is_hedge = std::mem::replace(&mut self.hedges, false);
+        if !is_hedge {
+            // An answer that never comes is no sample, so its lateness is one.
+            for asked in self.asked.iter().filter(|asked| matches!(asked.answer, Answer::Waiting)) {
+                shard.latency.note_read(asked.node, asked.sent, now);
+            }
+        }
         let may_ask = !is_hedge || shard.latency.spend_hedge();
         if may_ask
             && self.repairing.is_none()
@@ -370,15 +376,15 @@ impl Reading {
         Some(self)
     }
 
-    /// Heals those who lost their record, where the object was merged from a majority: it holds
-    /// all that was acknowledged.
+    /// Heals those who lost their record, where all others have said what they hold: a healed
+    /// replica claims to know all that its clock covers, so nobody may know more than it is told.
     fn repair_unknown<T: Table>(
         &mut self,
         shard: &mut Shard,
         turn: &mut Turn<'_, T>,
         merged: &Object,
     ) {
-        if !self.is_of_majority() {
+        if !self.is_of_all() {
             return;
         }
         for question in 0..self.asked.len() {
@@ -402,14 +408,22 @@ impl Reading {
             partition: self.place.partition,
             left_ms: left_ms(turn.now.mono, self.deadline),
             items: vec![item],
-            repair: self.is_of_majority(),
+            repair: self.is_of_all(),
         };
         shard.send(turn, self.rests_on, self.asked[question].node, message);
     }
 
-    /// Whether the answers that count come from a majority of the row.
-    fn is_of_majority(&self) -> bool {
-        self.needed * 2 > self.place.row.len()
+    /// Whether every member of the row that holds something has said what.
+    fn is_of_all(&self) -> bool {
+        let holds = |asked: &&Asked| match asked.answer {
+            Answer::Object(_)
+            | Answer::Digest(_)
+            | Answer::Unknown
+            | Answer::Repairing
+            | Answer::Repaired => true,
+            Answer::Waiting | Answer::Lost | Answer::Refused(_) => false,
+        };
+        self.asked.iter().filter(holds).count() == self.place.row.len()
     }
 
     fn show<T: Table>(&self, shard: &mut Shard, turn: &mut Turn<'_, T>, object: Object) {
@@ -423,9 +437,14 @@ impl Reading {
             matches!(answer, Answer::Object(_) | Answer::Digest(_) | Answer::Repaired)
         });
         let needed = self.needed.max(self.durable_on);
+        let waiting = self.count(|answer| matches!(answer, Answer::Waiting));
         let damaged = self.count(|answer| matches!(answer, Answer::Unknown));
-        let fault = if damaged > 0 && answered + damaged >= needed {
+        let overloaded = self.count(|answer| matches!(answer, Answer::Refused(Nack::Overloaded)));
+        // What is the matter is that without which it would have gone well.
+        let fault = if damaged > 0 && answered + waiting + damaged >= needed {
             Fault::Damaged { damaged: byte(damaged) }
+        } else if overloaded > 0 && answered + waiting + overloaded >= needed {
+            shard.fault_of(Nack::Overloaded)
         } else {
             let mut troubles: Vec<String> = self
                 .asked

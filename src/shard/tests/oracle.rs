@@ -120,6 +120,11 @@ impl Oracle {
         }
     }
 
+    /// The last copy of a key was destroyed: what was acknowledged of it is no promise any more.
+    pub(in super::super) fn excuse(&mut self, key: &Key) {
+        self.acknowledged.remove(key);
+    }
+
     /// Events that were acknowledged by now on so many members that a read of `members` members of
     /// a row of `row` meets one of them.
     pub(in super::super) fn visible(&self, key: &Key, row: usize, members: usize) -> BTreeSet<Dot> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use super::super::message::ReadAnswer;
+use super::super::message::{CallId, ReadAnswer};
 use super::super::{
     Input, Message, Output, Recovered, Route, Seq, Shard, ShardConfig, ShardId, Ticket,
 };
@@ -59,6 +59,9 @@ pub(in super::super) struct Unit {
     working: bool,
 }
 
+/// The dots that a Replicate asks to be made durable, by key.
+type Merged = Vec<(Key, Vec<Dot>)>;
+
 #[derive(Debug)]
 enum Outgoing {
     Reply(Ticket, Reply),
@@ -98,6 +101,8 @@ pub(in super::super) struct World {
     queue: BTreeMap<(u64, u64), Event>,
     events: u64,
     tickets: u64,
+    /// What each Replicate under way asks to be merged.
+    replicates: BTreeMap<(NodeId, CallId), Merged>,
     /// Messages that crossed a link, by kind.
     pub sent: BTreeMap<&'static str, u64>,
 }
@@ -132,6 +137,7 @@ impl World {
             queue: BTreeMap::new(),
             events: 0,
             tickets: 0,
+            replicates: BTreeMap::new(),
             sent: BTreeMap::new(),
         };
         for index in 0..nodes {
@@ -477,6 +483,17 @@ impl World {
 
     fn transmit(&mut self, from: usize, to: NodeId, message: Message) {
         self.check_departure(from, &message);
+        match &message {
+            Message::Replicate { call, items, .. } => {
+                let merged = items.iter().map(|item| {
+                    let dots = item.dots.iter().copied().chain(item.object.dots());
+                    (item.key.clone(), dots.collect())
+                });
+                self.replicates.insert((node_id(from), *call), merged.collect());
+            }
+            Message::ReplicateAck { call, refusal: None } => self.check_ack(from, to, *call),
+            _ => {}
+        }
         let to = usize::from(to.0[0]) - 1;
         let epoch = self.nodes[to].epoch;
         let sender = node_id(from);
@@ -494,6 +511,29 @@ impl World {
             let message = message.clone();
             self.later(delay, Event::Deliver { from: sender, to, epoch, message });
         }
+    }
+
+    /// An acknowledgement leaves when what it acknowledges is durable.
+    fn check_ack(&self, from: usize, to: NodeId, call: CallId) {
+        for (key, dots) in &self.replicates[&(to, call)] {
+            for &dot in dots {
+                assert!(self.is_durable_at(from, key, dot), "{dot} was acknowledged too early");
+            }
+        }
+    }
+
+    pub(in super::super) fn is_durable_at(&self, node: usize, key: &Key, dot: Dot) -> bool {
+        let (partition, _) = self.place(key);
+        let units = &self.nodes[node].units;
+        units[usize::from(partition.0) % units.len()].table.is_durable(partition, dot)
+    }
+
+    /// A write is acknowledged when it is durable on as many members as were asked for.
+    fn check_durable(&self, key: &Key, request: &Request, dot: Dot) {
+        let (_, row) = self.place(key);
+        let needed = request.w.map_or(request.level.required(row.len()), usize::from);
+        let durable = row.iter().filter(|&&node| self.is_durable_at(node, key, dot)).count();
+        assert!(durable >= needed, "{dot} is durable on {durable} of {needed} members");
     }
 
     /// O1: nothing leaves a node before the put that it rests on is durable.
@@ -538,6 +578,11 @@ impl World {
 
     fn on_reply(&mut self, ticket: Ticket, reply: Reply) {
         let open = self.open.remove(&ticket).expect("a ticket is answered once");
+        if let (Op::Put { key, .. } | Op::Delete { key, .. }, Reply::Written(written)) =
+            (&open.request.op, &reply)
+        {
+            self.check_durable(key, &open.request, written.dot);
+        }
         match (&open.request.op, &reply) {
             (Op::Get { key }, Reply::Read(read)) => {
                 let (partition, row) = self.place(key);
@@ -622,12 +667,22 @@ impl World {
 
     /// Starts a node again, under a new actor, with what its disk holds.
     pub(in super::super) fn restart(&mut self, node: usize) {
+        self.start(node, false);
+    }
+
+    /// The same, of a node whose log has lost something, nobody knows what.
+    pub(in super::super) fn restart_rebuilding(&mut self, node: usize) {
+        self.crash(node);
+        self.start(node, true);
+    }
+
+    fn start(&mut self, node: usize, rebuilding: bool) {
         self.nodes[node].epoch += 1;
         self.nodes[node].is_up = true;
         let units = std::mem::take(&mut self.nodes[node].units);
         let shards = u16::try_from(units.len()).expect("test worlds are small");
         for (number, mut unit) in (0..shards).zip(units) {
-            let recovered = unit.table.crash();
+            let recovered = Recovered { rebuilding, ..unit.table.crash() };
             let unit = self.unit(shards, number, unit.table, recovered);
             self.nodes[node].units.push(unit);
         }

@@ -32,9 +32,9 @@ pub(super) struct MemoryDisk {
     name_history: Vec<Names>,
     submitted: VecDeque<(IoId, DiskOp)>,
     /// Bytes that fit.
-    pub(super) capacity: Option<u64>,
+    capacity: Option<u64>,
     /// The operation that fails, counted down, and how.
-    pub(super) fault: Option<(u32, DiskError)>,
+    fault: Option<(u32, DiskError)>,
 }
 
 impl Disk for MemoryDisk {
@@ -44,6 +44,22 @@ impl Disk for MemoryDisk {
 }
 
 impl MemoryDisk {
+    /// A disk on which one operation fails: the one after `nth` others. `Full` strikes only where
+    /// room is asked for.
+    pub(super) fn failing(nth: u32, error: DiskError) -> Self {
+        Self { fault: Some((nth, error)), ..Self::default() }
+    }
+
+    /// A disk of `bytes` bytes.
+    pub(super) fn of_bytes(bytes: u64) -> Self {
+        Self { capacity: Some(bytes), ..Self::default() }
+    }
+
+    /// Nothing fails any more.
+    pub(super) fn mend(&mut self) {
+        self.fault = None;
+    }
+
     /// Completes one of the operations under way, drawn at random.
     pub(super) fn complete(
         &mut self,
@@ -54,7 +70,13 @@ impl MemoryDisk {
         }
         let (id, op) = self.submitted.remove(rng.random_range(0..self.submitted.len()))?;
         let result = match self.strike(&op) {
-            Some(error) => Err(error),
+            Some(error) => {
+                if let DiskOp::Sync { file } = op {
+                    // The pages count as clean from now on, and another sync would return at once.
+                    self.file(file).ok()?.dirty.clear();
+                }
+                Err(error)
+            }
             None => self.perform(op),
         };
         Some((id, result))

@@ -1,6 +1,7 @@
 //! The store as a whole: tables, log and a disk that forgets.
 
 mod disk;
+mod faults;
 mod model;
 mod node;
 mod wal_every_offset;
