@@ -173,20 +173,20 @@ fn readers_never_go_back(seed: u64, shards: u16) -> usize {
         }
         // A reader asks again only when it has its answer: then it may not see less than before.
         for reader in 0..5 {
-            let seen = match readers.get(reader) {
+            let last = match readers.get(reader) {
                 None => Some(0),
-                Some((ticket, seen)) => world.replies.get(ticket).map(|reply| {
+                Some((ticket, last)) => world.replies.get(ticket).map(|reply| {
                     let Reply::Read(read) = reply else { panic!("{reply:?}") };
                     let found = version(&read.siblings[0].payload);
-                    assert!(found >= *seen, "seed {seed}: {found} was read after {seen}");
-                    moves += usize::from(found > *seen);
+                    assert!(found >= *last, "seed {seed}: {found} was read after {last}");
+                    moves += usize::from(found > *last);
                     found
                 }),
             };
-            if let Some(seen) = seen {
+            if let Some(last) = last {
                 let key = &keys[world.random.random_range(0..keys.len())];
                 let shard = world.random.random_range(0..usize::from(shards));
-                let asked = (world.ask(0, shard, get(key)), seen);
+                let asked = (world.ask(0, shard, get(key)), last);
                 if reader < readers.len() {
                     readers[reader] = asked;
                 } else {
@@ -363,7 +363,9 @@ fn random_batches_and_single_writes_keep_every_promise() {
                 1 => world.publish(),
                 2..5 => {
                     let down = (0..nodes).find(|&node| !world.nodes[node].is_up);
-                    down.into_iter().for_each(|node| world.restart(node));
+                    for node in down {
+                        world.restart(node);
+                    }
                 }
                 _ => {}
             }

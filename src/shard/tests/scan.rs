@@ -380,7 +380,9 @@ fn random_scans_among_writes_and_crashes_are_answered_in_time() {
                 1 => world.publish(),
                 2..5 => {
                     let down = (0..nodes).find(|&node| !world.nodes[node].is_up);
-                    down.into_iter().for_each(|node| world.restart(node));
+                    for node in down {
+                        world.restart(node);
+                    }
                 }
                 _ => {}
             }

@@ -4,6 +4,7 @@
 //! It is also the shell: it holds replies and messages back until their put is durable, and checks
 //! that nothing which leaves a node is more than its disk knows.
 
+use std::collections::btree_map::OccupiedEntry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use super::super::message::{CallId, ReadAnswer};
+use super::super::message::{CallId, ReadAnswer, ReplicaItem};
 use super::super::{
     Input, Message, Output, Recovered, Route, Seq, Shard, ShardConfig, ShardId, Ticket,
 };
@@ -283,7 +284,7 @@ impl World {
         let Some(at) = self.next_at() else { return false };
         self.set_now(at);
         let due = self.queue.first_entry().filter(|entry| entry.key().0 <= at.0);
-        match due.map(|entry| entry.remove()) {
+        match due.map(OccupiedEntry::remove) {
             Some(event) => self.happen(event),
             None => self.advance(at),
         }
@@ -485,11 +486,12 @@ impl World {
         self.check_departure(from, &message);
         match &message {
             Message::Replicate { call, items, .. } => {
-                let merged = items.iter().map(|item| {
-                    let dots = item.dots.iter().copied().chain(item.object.dots());
-                    (item.key.clone(), dots.collect())
-                });
-                self.replicates.insert((node_id(from), *call), merged.collect());
+                let merged = items.iter().map(merged).collect();
+                self.replicates.insert((node_id(from), *call), merged);
+            }
+            Message::ReplicateBatch { call, items, .. } => {
+                let merged = items.iter().map(|(_, item)| merged(item)).collect();
+                self.replicates.insert((node_id(from), *call), merged);
             }
             Message::ReplicateAck { call, refusal: None } => self.check_ack(from, to, *call),
             _ => {}
@@ -600,16 +602,17 @@ impl World {
                 let (fate, dot) = fate(reply);
                 self.oracle.tell(key, None, fate, dot);
             }
-            (Op::Get { .. }, Reply::Fault(fault)) => {
-                assert_eq!(fault.outcome(), Outcome::Refused, "a read changes nothing");
-            }
             (Op::Batch { items }, reply) => self.on_batch_reply(items, reply, &open.request),
             (Op::Scan(_), Reply::Page(_))
             | (Op::Count { .. }, Reply::Count(_))
             | (Op::Explain { .. }, Reply::Explained(_))
             | (Op::Conflicts { .. }, Reply::Conflicts(_)) => {}
             (
-                Op::Scan(_) | Op::Count { .. } | Op::Explain { .. } | Op::Conflicts { .. },
+                Op::Get { .. }
+                | Op::Scan(_)
+                | Op::Count { .. }
+                | Op::Explain { .. }
+                | Op::Conflicts { .. },
                 Reply::Fault(fault),
             ) => {
                 assert_eq!(fault.outcome(), Outcome::Refused, "a read changes nothing");
@@ -734,6 +737,12 @@ impl World {
         }
         self.oracle.check_refusals();
     }
+}
+
+/// The dots that are durable where this item was acknowledged.
+fn merged(item: &ReplicaItem) -> (Key, Vec<Dot>) {
+    let dots = item.dots.iter().copied().chain(item.object.dots());
+    (item.key.clone(), dots.collect())
 }
 
 fn fate(reply: &Reply) -> (Fate, Option<Dot>) {
