@@ -12,6 +12,7 @@ use super::connection::{Answer, Call, Connection};
 use super::failure::Failure;
 use super::output::Format;
 use crate::api;
+use crate::config::Config;
 use crate::limits;
 
 /// What is waited for a reply beyond the time that the request itself may take.
@@ -24,7 +25,7 @@ const KEY_NOT_FOUND: &str = "Key not found";
 pub(crate) struct ClientFlags {
     /// Node to ask; several (repeated or with commas) are tried in turn
     #[arg(long, value_name = "HOST:PORT", env = "PEERAGE_ADDR", value_delimiter = ',')]
-    #[arg(default_value = "127.0.0.1:6379", hide_env_values = true)]
+    #[arg(default_value = "127.0.0.1:6379", hide_env_values = true, value_parser = parse_addr)]
     pub(crate) addr: Vec<String>,
     /// Time that a request may take, 1 to 60000 [default: 1000 for reads, 2000 for writes]
     #[arg(long, value_name = "MS", env = "PEERAGE_TIMEOUT_MS", hide_env_values = true)]
@@ -96,6 +97,16 @@ enum Attempt {
     /// Not applied; another node may do it.
     Elsewhere(String),
     Over(Failure),
+}
+
+/// HOST:PORT, or HOST with the default port.
+fn parse_addr(text: &str) -> Result<String, String> {
+    let port = Config::default().port;
+    match text.rsplit_once(':') {
+        None if !text.is_empty() => Ok(format!("{text}:{port}")),
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.into()),
+        None | Some(_) => Err(format!("give HOST:PORT, such as 127.0.0.1:{port} or [::1]:{port}")),
+    }
 }
 
 impl ClientFlags {
@@ -345,6 +356,15 @@ mod tests {
         assert_eq!(failure.code(), 1);
         let expected = format!("{second}: the key is long. Nothing was applied.");
         assert_eq!(failure.to_string(), expected);
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_may_have_a_port() {
+        assert_eq!(parse_addr("localhost").unwrap(), "localhost:6379");
+        assert_eq!(parse_addr("[::1]:7000").unwrap(), "[::1]:7000");
+        for wrong in ["", ":7000", "localhost:", "localhost:70000"] {
+            assert!(parse_addr(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

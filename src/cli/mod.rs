@@ -26,7 +26,7 @@ mod settings;
 mod text;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -173,7 +173,10 @@ fn known_variables(mut cli: clap::Command) -> Vec<String> {
 fn show_logs(level: &str) {
     let filter =
         EnvFilter::try_from_env("PEERAGE_LOG").unwrap_or_else(|_unset| EnvFilter::new(level));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    // Escape sequences in a file help nobody.
+    let colours = io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    let _ = logs.with_writer(io::stderr).try_init();
 }
 
 #[cfg(test)]

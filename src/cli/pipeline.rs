@@ -365,7 +365,7 @@ fn judge(answer: &Answer) -> Verdict {
     let code = answer.text("code").unwrap_or_default();
     match code.as_str() {
         "overloaded" | "unavailable" | "no_cluster" | "shutting_down" | "timed_out"
-        | "outcome_unknown" => Verdict::Again {
+        | "disk_full" | "out_of_memory" | "outcome_unknown" => Verdict::Again {
             why: error,
             after_ms: answer.number("retry_after_ms").unwrap_or(0),
             unknown: code == "outcome_unknown",

@@ -90,7 +90,13 @@ impl Settings {
                 parse_file(path, &text)?
             }
         };
-        Ok(self.over(base))
+        let config = self.over(base);
+        match config.seeds.iter().find(|seed| !is_address(seed)) {
+            None => Ok(config),
+            Some(seed) => Err(Failure::Usage(format!(
+                "{seed:?} is no seed; give HOST:CLUSTER_PORT, such as 127.0.0.1:7379"
+            ))),
+        }
     }
 
     /// `base` with everything that was given in its place.
@@ -125,6 +131,12 @@ impl DurabilityWord {
             Self::Os => Durability::Os,
         }
     }
+}
+
+/// Whether it has the form HOST:PORT; whether anybody answers there is seen later.
+fn is_address(text: &str) -> bool {
+    let parts = text.rsplit_once(':');
+    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<Config, Failure> {
@@ -184,6 +196,17 @@ mod tests {
         let config =
             settings("--seed 127.0.0.1:1,127.0.0.1:2 --seed 127.0.0.1:3").over(Config::default());
         assert_eq!(config.seeds, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
+    }
+
+    #[test]
+    fn a_seed_has_a_host_and_a_port() {
+        let load = |line: &str| settings(line).load().map(|config| config.seeds);
+        assert_eq!(load("--seed [::1]:7379").unwrap(), ["[::1]:7379"]);
+        for wrong in ["here", ":7379", "here:0", "here:70000"] {
+            let failure = load(&format!("--seed {wrong}")).unwrap_err();
+            assert_eq!(failure.code(), 2);
+            assert!(failure.to_string().contains("is no seed"), "{failure}");
+        }
     }
 
     #[test]
