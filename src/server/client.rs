@@ -17,6 +17,8 @@ use crate::wire::{self, Call, Facts};
 
 /// Requests of a connection that may be in flight however large the replies were.
 const REQUESTS_MIN: usize = 8;
+/// Requests of a new connection that may be in flight: how large its replies are is not known.
+const REQUESTS_FIRST: usize = 32;
 /// A buffer that holds nothing is given back when it is larger than this.
 const IDLE_BUFFER_BYTES: usize = 1_024;
 
@@ -90,7 +92,7 @@ impl Client {
             requests: VecDeque::new(),
             first_request,
             held_bytes: 0,
-            reply_bytes: 0,
+            reply_bytes: CONNECTION_REPLY_BYTES_MAX / REQUESTS_FIRST,
             stall: None,
             ended: false,
             closing: false,
@@ -168,7 +170,10 @@ impl Client {
     pub(crate) fn can_resume(&self) -> bool {
         match self.stall {
             None | Some(Stall::Requests) => false,
-            Some(Stall::Unread) => self.bound().is_none(),
+            Some(Stall::Unread) => {
+                let ready = self.calls.front().is_some_and(|waiting| waiting.call.is_ready());
+                self.bound().is_none() || ready && !self.is_unread()
+            }
             Some(Stall::Inbox) => true,
         }
     }
@@ -215,8 +220,13 @@ impl Client {
         }
     }
 
+    /// Whether so much waits to be read by the client that no answer is added.
+    fn is_unread(&self) -> bool {
+        self.outgoing.len() >= CONNECTION_REPLY_BYTES_MAX
+    }
+
     fn encode(&mut self, facts: &Facts<'_>) {
-        while self.calls.front().is_some_and(|waiting| waiting.call.is_ready()) {
+        while !self.is_unread() && self.calls.front().is_some_and(|front| front.call.is_ready()) {
             let waiting = self.calls.pop_front().expect("the front is there");
             self.first_call += 1;
             self.asked = self.asked.saturating_sub(1);
@@ -380,6 +390,7 @@ mod tests {
     #[test]
     fn a_connection_has_a_bounded_number_of_requests_and_calls() {
         let mut desk = Desk::new(0);
+        desk.client.reply_bytes = 0;
         desk.say(&"GET a\r\n".repeat(CONNECTION_REQUESTS_MAX + 10));
         assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX);
         assert!(!desk.client.interest().read);
@@ -427,6 +438,27 @@ mod tests {
         }
         assert_eq!(answered, keys.len());
         assert!(desk.hear(usize::MAX).starts_with(&format!("*{}\r\n", keys.len())));
+    }
+
+    #[test]
+    fn answers_wait_in_their_replies_while_the_client_reads_nothing() {
+        let mut desk = Desk::new(0);
+        desk.say(&"GET a\r\n".repeat(10));
+        for number in 0..10 {
+            desk.client.on_reply(number, value(CONNECTION_REPLY_BYTES_MAX));
+        }
+        for _ in 0..10 {
+            desk.advance();
+            assert!(desk.client.outgoing.len() < 2 * CONNECTION_REPLY_BYTES_MAX);
+            assert!(!desk.client.can_resume());
+            desk.hear(CONNECTION_REPLY_BYTES_MAX / 2);
+        }
+        let mut heard = 10 * (CONNECTION_REPLY_BYTES_MAX / 2);
+        while desk.client.interest().write {
+            heard += desk.hear(usize::MAX).len();
+            desk.advance();
+        }
+        assert_eq!(heard, 10 * (CONNECTION_REPLY_BYTES_MAX + "$1048576\r\n\r\n".len()));
     }
 
     #[test]

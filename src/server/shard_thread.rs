@@ -41,6 +41,9 @@ use crate::wire::Facts;
 /// Bytes that one read of a socket takes at most.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Buffers full of answers that one connection is given before others have their turn.
+const SETTLE_ROUNDS: u32 = 4;
+
 /// What other threads tell a shard thread.
 #[derive(Debug)]
 pub(crate) enum Mail {
@@ -66,7 +69,7 @@ struct Shell {
     inbox: RefCell<VecDeque<Input>>,
     inbox_bytes: Cell<usize>,
     seats: RefCell<Seats>,
-    /// Connections that have requests for which the inbox had no room.
+    /// Connections that can go on, and wait for room in the inbox or for their turn.
     stalled: RefCell<Vec<u32>>,
     scratch: RefCell<Box<[u8]>>,
 }
@@ -148,7 +151,7 @@ async fn work(shell: Rc<Shell>, mut worker: Worker) {
         worker.turn(now, &mut taken, &mut turn);
         shell.deliver(now, &mut turn);
         shell.resume(now);
-        if worker.has_work() || !shell.inbox.borrow().is_empty() {
+        if worker.has_work() || shell.has_work() {
             yield_now().await;
             continue;
         }
@@ -196,6 +199,10 @@ impl Shell {
         let mut bytes = self.inbox_bytes.get();
         taken.extend(inbox.drain(..count).inspect(|input| bytes -= input_bytes(input)));
         self.inbox_bytes.set(bytes);
+    }
+
+    fn has_work(&self) -> bool {
+        !self.inbox.borrow().is_empty() || !self.stalled.borrow().is_empty()
     }
 
     fn has_room(&self) -> bool {
@@ -256,7 +263,7 @@ impl Shell {
         }
     }
 
-    /// Lets connections go on for which the inbox had no room.
+    /// Lets connections go on that wait for room or for their turn.
     fn resume(&self, now: Now) {
         if self.has_room() {
             let stalled = self.stalled.take();
@@ -269,7 +276,7 @@ impl Shell {
         let view = self.view.borrow();
         let facts = self.facts(now, &view, guest.connection);
         let mut client = guest.client.borrow_mut();
-        loop {
+        for round in 1.. {
             client.advance(now.mono, &facts, |number, request| self.submit(seat, number, request));
             if client.flush(|bytes| guest.writer.try_write(bytes)).is_err() {
                 guest.broken.set(true);
@@ -278,9 +285,12 @@ impl Shell {
             if !client.can_resume() {
                 break;
             }
-            if !self.has_room() {
+            // Others come first: those whose requests fill the inbox, and those who wait while a
+            // client reads as fast as its answers are written.
+            if round == SETTLE_ROUNDS || !self.has_room() {
                 if !guest.listed.replace(true) {
                     self.stalled.borrow_mut().push(seat);
+                    self.shared.shards[usize::from(self.id.0)].ring();
                 }
                 break;
             }
