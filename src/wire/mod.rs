@@ -47,8 +47,10 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Codec {
-    /// Nothing has been said yet that tells.
-    Undecided,
+    /// Nothing has been said yet that tells; so many bytes of the first line were looked at.
+    Undecided {
+        searched: usize,
+    },
     Json(json::Decoder),
     Resp(Box<resp::Decoder>),
 }
@@ -57,7 +59,11 @@ impl Connection {
     /// A connection that has said nothing yet, at a node that takes values up to
     /// `value_bytes_max`.
     pub fn new(value_bytes_max: usize) -> Self {
-        Self { codec: Codec::Undecided, session: Session::default(), value_bytes_max }
+        Self {
+            codec: Codec::Undecided { searched: 0 },
+            session: Session::default(),
+            value_bytes_max,
+        }
     }
 
     /// Takes the next call out of `buffer`, or `None` when more bytes are needed.
@@ -66,8 +72,8 @@ impl Connection {
     /// answered in the order in which they were taken. After one that [closes](Call::closes)
     /// nothing more is read.
     pub fn decode(&mut self, now: Mono, buffer: &mut BytesMut) -> Option<Call> {
-        if matches!(self.codec, Codec::Undecided) {
-            match sniff::sniff(buffer) {
+        if let Codec::Undecided { searched } = &mut self.codec {
+            match sniff::sniff(buffer, searched) {
                 Sniffed::NeedMore => return None,
                 Sniffed::Json => self.codec = Codec::Json(json::Decoder::new(self.value_bytes_max)),
                 Sniffed::Resp => {
@@ -79,7 +85,7 @@ impl Connection {
             }
         }
         match &mut self.codec {
-            Codec::Undecided => None,
+            Codec::Undecided { .. } => None,
             Codec::Json(decoder) => decoder.next(now, buffer, &mut self.session),
             Codec::Resp(decoder) => decoder.next(now, buffer, &mut self.session),
         }

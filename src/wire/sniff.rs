@@ -31,9 +31,14 @@ pub(super) enum Sniffed {
 }
 
 /// Looks at what has arrived. Blank lines in front are dropped, nothing else is taken.
-pub(super) fn sniff(buffer: &mut BytesMut) -> Sniffed {
-    let blanks = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    buffer.advance(blanks);
+///
+/// `searched` bytes at the start of the buffer are known to hold no newline; it starts at 0.
+pub(super) fn sniff(buffer: &mut BytesMut, searched: &mut usize) -> Sniffed {
+    let from = std::mem::take(searched);
+    if from == 0 {
+        let blanks = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        buffer.advance(blanks);
+    }
     match buffer.first() {
         None => return Sniffed::NeedMore,
         Some(b'{') => return Sniffed::Json,
@@ -42,10 +47,16 @@ pub(super) fn sniff(buffer: &mut BytesMut) -> Sniffed {
         Some(_) => {}
     }
     let head = buffer.get(..INLINE_BYTES_MAX).unwrap_or(buffer);
-    let Some(end) = head.iter().position(|&byte| byte == b'\n') else {
-        // A line without end is refused by the decoder of inline commands.
-        return if head.len() < INLINE_BYTES_MAX { Sniffed::NeedMore } else { Sniffed::Resp };
+    let fresh = head.get(from..).unwrap_or_default();
+    let Some(offset) = fresh.iter().position(|&byte| byte == b'\n') else {
+        if head.len() == INLINE_BYTES_MAX {
+            // A line without end is refused by the decoder of inline commands.
+            return Sniffed::Resp;
+        }
+        *searched = head.len();
+        return Sniffed::NeedMore;
     };
+    let end = from + offset;
     let line = head.get(..end).unwrap_or_default();
     if is_http(line) {
         return Sniffed::Http;
@@ -72,7 +83,18 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: Sniffed) {
-        assert_eq!(sniff(&mut BytesMut::from(bytes)), expected, "{:?}", bytes.escape_ascii());
+        let found = sniff(&mut BytesMut::from(bytes), &mut 0);
+        assert_eq!(found, expected, "{:?}", bytes.escape_ascii());
+        let (mut buffer, mut searched) = (BytesMut::new(), 0);
+        let mut found = Sniffed::NeedMore;
+        for &byte in bytes {
+            buffer.extend_from_slice(&[byte]);
+            found = sniff(&mut buffer, &mut searched);
+            if found != Sniffed::NeedMore {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{:?} byte by byte", bytes.escape_ascii());
     }
 
     #[test]

@@ -164,11 +164,11 @@ impl Node {
             Op::Put { key, value, .. } => {
                 let entry = self.entry(value);
                 let old = self.entries.insert(key, vec![entry]);
-                self.written(old.is_some())
+                Self::written(old.is_some())
             }
             Op::Delete { key, .. } => {
                 let old = self.entries.remove(&key);
-                self.written(old.is_some())
+                Self::written(old.is_some())
             }
             Op::Batch { items } => {
                 let count = u32::try_from(items.len()).unwrap();
@@ -211,7 +211,7 @@ impl Node {
         Read { siblings, context: Bytes::from_static(b"\x01\xfe"), vector_clock }
     }
 
-    fn written(&self, existed: bool) -> Reply {
+    fn written(existed: bool) -> Reply {
         Reply::Written(Written {
             dot: Dot { actor: Actor(1), seq: 1 },
             existed,

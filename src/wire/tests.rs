@@ -1,4 +1,4 @@
-//! What holds for both protocols of clients: the order of answers, any cut of the stream, any bytes.
+//! What holds for both protocols of clients: order of answers, any cut of the stream, any bytes.
 
 use bytes::BytesMut;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -15,7 +15,8 @@ const JSON: &str = concat!(
     "{\"cmd\":\"GET\",\"key\":\"a\"}\n",
     "not json\n",
     "\n",
-    "{\"cmd\":\"BULK_SET\",\"items\":[{\"key\":1,\"value\":[1, 2]},{\"key\":\"\\u00e9\",\"value\":2}]}\n",
+    "{\"cmd\":\"BULK_SET\",\"items\":[{\"key\":1,\"value\":[1, 2]},",
+    "{\"key\":\"\\u00e9\",\"value\":2}]}\n",
     "{\"cmd\":\"MGET\",\"keys\":[1,2,\"a\"]}\r\n",
     "{\"cmd\":\"KEYS\"}\n",
     "{\"cmd\":\"SCAN\",\"values\":true,\"cursor\":\"0\"}\n",
@@ -87,9 +88,9 @@ fn mutated_streams_never_panic_or_loop() {
             let mut world = World::with_value_bytes_max(1_000);
             let at_once = world.send(&bytes);
             if world.is_closed() {
-                closed += 1
+                closed += 1;
             } else {
-                open += 1
+                open += 1;
             }
             if bytes.len() < 200 {
                 let mut world = World::with_value_bytes_max(1_000);
@@ -103,8 +104,8 @@ fn mutated_streams_never_panic_or_loop() {
 
 #[test]
 fn random_bytes_never_panic_or_loop() {
-    let mut generator = Xoshiro256PlusPlus::seed_from_u64(9);
     const ALPHABET: &[u8] = b"{}[]\":,\\*$+-:_\r\n 0123456789gGeEtTsS\"'xX\x00\xff\x16";
+    let mut generator = Xoshiro256PlusPlus::seed_from_u64(9);
     for _ in 0..200_000 {
         let length = generator.random_range(0..40);
         let bytes: Vec<u8> =
@@ -119,7 +120,8 @@ fn random_bytes_never_panic_or_loop() {
 fn a_first_line_of_no_protocol_leaves_the_choice_open() {
     let refusal = |text| {
         format!(
-            "{{\"ok\":false,\"error\":\"{text}\",\"code\":\"bad_request\",\"outcome\":\"refused\"}}\n"
+            "{{\"ok\":false,\"error\":\"{text}\",\"code\":\"bad_request\",\
+             \"outcome\":\"refused\"}}\n"
         )
     };
     let invalid = refusal("Invalid JSON");

@@ -188,9 +188,9 @@ impl<'a> Parser<'a> {
             Some(token) => WriteContext::Token(token),
             None => WriteContext::Known,
         };
-        let request = self.request(Op::Delete { key: key.clone(), context })?;
+        let request = self.request(Op::Delete { key, context })?;
         let answer = self.answer(Body::Delete)?;
-        self.session.note_written(&key);
+        check::note_written(self.session, &request.op);
         Ok(Call::one(request, answer))
     }
 

@@ -42,7 +42,7 @@ fn existing_clients_get_what_they_expect() {
             r#"{"ok":true,"deleted":false,"context":"Af8","acks":{"home":2,"fallback":0}}"#,
         ),
         (
-            r#"{"cmd":"BULK_SET","items":[{"key":"a","value":"1"},{"key":"b","value":"2"}],"debug":false}"#,
+            r#"{"cmd":"BULK_SET","items":[{"key":"a","value":1},{"key":"b","value":2}]}"#,
             r#"{"ok":true,"seq":4096004,"count":2}"#,
         ),
         (r#"{"cmd":"KEYS"}"#, r#"{"ok":true,"keys":["b","a"]}"#),
@@ -298,7 +298,7 @@ fn a_plain_write_supersedes_what_the_connection_was_shown() {
     assert_eq!(context, WriteContext::Known);
 }
 
-/// A SET with a token, a DELETE or a BULK_SET left the memory of an earlier GET in place, and the
+/// A SET with a token, a DELETE or a bulk left the memory of an earlier GET in place, and the
 /// next plain SET became a sibling of the value that this connection had just written itself.
 #[test]
 fn any_write_uses_up_what_was_shown() {
@@ -351,7 +351,10 @@ fn faults_carry_code_outcome_and_what_a_retry_needs() {
     let (request_id, detail) = (RequestId(0xab), "1 of 2 answered".to_string());
     world.node().fault = Some(Fault::OutcomeUnknown { request_id, detail });
     let answer = world.say("{\"cmd\":\"SET\",\"key\":\"k\",\"value\":1}\n");
-    let end = r#""code":"outcome_unknown","outcome":"unknown","request_id":"000000000000000000000000000000ab"}"#;
+    let end = concat!(
+        r#""code":"outcome_unknown","outcome":"unknown","#,
+        r#""request_id":"000000000000000000000000000000ab"}"#
+    );
     assert!(answer.ends_with(&format!("{end}\n")), "{answer}");
     for line in [r#"{"cmd":"KEYS"}"#, r#"{"cmd":"MGET","keys":[1,2]}"#] {
         let answer = world.say(&format!("{line}\n"));

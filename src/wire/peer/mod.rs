@@ -90,7 +90,8 @@ pub enum FrameError {
     },
     /// The two nodes have no version in common.
     #[error(
-        "no common version: this node speaks {PROTOCOL_MIN} to {PROTOCOL_MAX} of the peer protocol, the other {min} to {max}; upgrade the older one"
+        "no common version: this node speaks {PROTOCOL_MIN} to {PROTOCOL_MAX} of the peer \
+         protocol, the other {min} to {max}; upgrade the older one"
     )]
     NoCommonVersion {
         /// The oldest version that the other node speaks.

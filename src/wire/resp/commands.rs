@@ -375,7 +375,7 @@ pub static TABLE: &[Command] = &[
     later("smove", SETS),
     never("sort", SORT),
     never("sort_ro", SORT),
-    never("spop", SORTED),
+    later("spop", CONDITIONAL),
     later("spublish", EVENTS),
     later("srandmember", SETS),
     later("srem", SETS),
@@ -479,6 +479,21 @@ mod tests {
         assert!(find(b"nonsense").is_none());
         assert!(find(b"").is_none());
         assert!(find(&[b'a'; 1_000]).is_none());
+    }
+
+    #[test]
+    fn the_documentation_names_every_command_and_every_reason() {
+        let document = include_str!("../../../docs/protocols.md");
+        for command in TABLE {
+            let name = format!("`{}`", command.name.to_ascii_uppercase());
+            assert!(document.contains(&name), "{name}");
+            if let Verdict::Later(why) | Verdict::Never(why) = command.verdict {
+                let row = document.lines().find(|line| {
+                    line.starts_with('|') && line.contains(&name) && line.contains(why)
+                });
+                assert!(row.is_some(), "{name}: {why}");
+            }
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ mod tests {
         check(br#"set "a b" 'c d'"#, Some(&[b"set", b"a b", b"c d"]));
         check(br#""\n\r\t\b\a\\\"\x00\xfF\q""#, Some(&[b"\n\r\t\x08\x07\\\"\0\xffq"]));
         check(br#""\xZ \x1Z""#, Some(&[b"xZ x1Z"]));
-        check(br#"'it\'s \n'"#, Some(&[br"it's \n"]));
+        check(br"'it\'s \n'", Some(&[br"it's \n"]));
         check(br#"a"b c""#, Some(&[b"ab c"]));
         check(br#"set k """#, Some(&[b"set", b"k", b""]));
     }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn quotes_that_do_not_match_are_refused() {
         check(br#"set "a"#, None);
-        check(br#"set 'a"#, None);
+        check(br"set 'a", None);
         check(br#"set "a"b"#, None);
         check(br#"set "a\"#, None);
     }

@@ -1,5 +1,5 @@
 //! Commands about the connection, the node and the commands themselves: HELLO, CLIENT, COMMAND,
-//! CONFIG, INFO. Clients call them when they connect, so none of them may fail where Redis does not.
+//! CONFIG, INFO. Clients call them when they connect, so none may fail where Redis does not.
 
 use std::fmt::Write;
 

@@ -98,14 +98,8 @@ impl Planner {
             Verb::Get => self.get(arguments, session),
             Verb::Set => self.set(arguments, session, now),
             Verb::Del => {
-                let call = self.each(arguments, session, Body::Deleted, |key| Op::Delete {
-                    key,
-                    context: WriteContext::Known,
-                })?;
-                for bytes in arguments.bytes_from(1) {
-                    session.note_written(&Key::new(BucketId::default(), bytes));
-                }
-                Ok(call)
+                let delete = |key| Op::Delete { key, context: WriteContext::Known };
+                self.each(arguments, session, Body::Deleted, delete)
             }
             Verb::Exists => self.each(arguments, session, Body::Existing, |key| Op::Get { key }),
             Verb::Mget => self.mget(arguments, session),
@@ -155,13 +149,16 @@ impl Planner {
     fn each(
         &self,
         arguments: Arguments<'_>,
-        session: &Session,
+        session: &mut Session,
         body: Body,
         op: impl Fn(Key) -> Op,
     ) -> Result<Call, Refusal> {
         let mut requests = Vec::with_capacity(arguments.len());
         for bytes in arguments.bytes_from(1) {
             requests.push(request(op(check::key(bytes)?), session));
+        }
+        for request in &requests {
+            check::note_written(session, &request.op);
         }
         Ok(Call::many(requests, self.answer(body)))
     }
