@@ -236,6 +236,13 @@ impl Walk {
     }
 
     fn on_page(&mut self, page: Page) {
+        if page.next != Token(0) && page.next <= self.walked.next {
+            // Pages come from other nodes; one that leads nowhere must not be followed for ever.
+            let detail = "a page of keys did not move on; report it".to_string();
+            self.walked.fault = Some(Fault::Unavailable { needed: 1, answered: 0, detail });
+            self.done = true;
+            return;
+        }
         let found = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
         self.walked.count = self.walked.count.saturating_add(found);
         self.walked.next = page.next;

@@ -6,8 +6,9 @@ use rand::{RngExt, SeedableRng};
 
 use super::testing::{VALUE_BYTES_MAX, World};
 use super::*;
-use crate::api::{Fault, Read, Reply};
+use crate::api::{Fault, Page, Read, Reply};
 use crate::causality::VersionVector;
+use crate::hash::Token;
 use crate::limits::ANSWER_BYTES_MAX;
 
 const JSON: &str = concat!(
@@ -68,7 +69,7 @@ fn mutated_streams_never_panic_or_loop() {
     let mut generator = Xoshiro256PlusPlus::seed_from_u64(8);
     let (mut closed, mut open) = (0_u32, 0_u32);
     for stream in [JSON, RESP] {
-        for _ in 0..30_000 {
+        for _ in 0..20_000 {
             let mut bytes = stream.as_bytes().to_vec();
             let start = generator.random_range(0..bytes.len());
             bytes.drain(..start);
@@ -155,6 +156,20 @@ fn requests_of_one_call_may_be_answered_in_any_order() {
         call.on_reply(slot, Reply::Fault(Fault::TimedOut));
     }
     assert!(call.is_ready());
+}
+
+#[test]
+fn a_page_that_leads_nowhere_ends_a_walk() {
+    let (mut connection, mut call) = only_call("KEYS *\r\n");
+    for next in [5, 9, 9] {
+        assert!(call.next_request().is_some());
+        assert!(call.next_request().is_none(), "one page at a time");
+        call.on_reply(0, Reply::Page(Page { items: Vec::new(), next: Token(next) }));
+    }
+    assert!(call.is_ready());
+    let mut out = BytesMut::new();
+    World::new().encode_on(&mut connection, call, &mut out);
+    assert!(out.starts_with(b"-UNAVAILABLE "), "{out:?}");
 }
 
 #[test]
