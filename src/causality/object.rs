@@ -109,7 +109,13 @@ impl Object {
 /// replica, and in the step that reads the object: a later clock would claim too much (rule R1).
 #[must_use]
 pub fn fill(mut stored: Object, clock: &PartitionClock) -> Object {
-    stored.ctx.join(&clock.bases());
+    let bases = clock.bases();
+    // A stored context is mostly empty: what the clock covers was stripped from it.
+    if stored.ctx.is_empty() {
+        stored.ctx = bases;
+    } else {
+        stored.ctx.join(&bases);
+    }
     stored
 }
 

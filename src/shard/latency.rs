@@ -11,8 +11,11 @@ use crate::causality::NodeId;
 use crate::limits::{HEDGE_MS_MAX, MEMBER_PATIENCE_MS};
 use crate::time::Mono;
 
-/// What an estimate begins with, in microseconds: a slow answer within one machine room.
-const START_US: u64 = 10_000;
+/// What the estimate of a read begins with, in microseconds: slow for one machine room.
+const READ_START_US: u64 = 10_000;
+/// What that of a write begins with, in microseconds: it waits for two disks, one after the
+/// other, and a write that is led twice costs more than one that is late.
+const WRITE_START_US: u64 = 50_000;
 /// Below this an estimate says more about the scheduler than about the node, in microseconds.
 const FLOOR_US: u64 = 200;
 /// Shortest wait for a member before another one is asked in its place, in milliseconds.
@@ -34,28 +37,30 @@ pub(super) struct Latency {
 impl Latency {
     /// A node answered a read.
     pub(super) fn note_read(&mut self, node: NodeId, sent: Mono, now: Mono) {
-        note(self.reads.entry(node).or_insert(START_US), now.0.saturating_sub(sent.0));
+        note(self.reads.entry(node).or_insert(READ_START_US), now.0.saturating_sub(sent.0));
     }
 
     /// A node answered a write that it led.
     pub(super) fn note_write(&mut self, node: NodeId, sent: Mono, now: Mono) {
-        note(self.writes.entry(node).or_insert(START_US), now.0.saturating_sub(sent.0));
+        note(self.writes.entry(node).or_insert(WRITE_START_US), now.0.saturating_sub(sent.0));
     }
 
     /// When a read that was just sent to `node` is worth a hedge: min(p99, 50 ms).
     pub(super) fn hedge_at(&self, node: NodeId, now: Mono) -> Mono {
-        let p99 = self.reads.get(&node).copied().unwrap_or(START_US);
+        let p99 = self.reads.get(&node).copied().unwrap_or(READ_START_US);
         Mono(now.0 + p99.clamp(FLOOR_US, HEDGE_MS_MAX * 1_000))
     }
 
     /// Until when a read at `node` is waited for before another member is asked.
     pub(super) fn read_patience(&self, node: NodeId, now: Mono) -> Mono {
-        patience(self.reads.get(&node), now)
+        let p99 = self.reads.get(&node).copied().unwrap_or(READ_START_US);
+        patience(p99, now)
     }
 
     /// Until when a write led by `node` is waited for before another member is asked.
     pub(super) fn write_patience(&self, node: NodeId, now: Mono) -> Mono {
-        patience(self.writes.get(&node), now)
+        let p99 = self.writes.get(&node).copied().unwrap_or(WRITE_START_US);
+        patience(p99, now)
     }
 
     /// A read begins.
@@ -72,9 +77,8 @@ impl Latency {
 }
 
 /// max(2 x p99, 20 ms), at most 200 ms.
-fn patience(p99: Option<&u64>, now: Mono) -> Mono {
-    let us = p99.copied().unwrap_or(START_US) * 2;
-    Mono(now.0 + us.clamp(PATIENCE_MS_MIN * 1_000, MEMBER_PATIENCE_MS * 1_000))
+fn patience(p99: u64, now: Mono) -> Mono {
+    Mono(now.0 + (p99 * 2).clamp(PATIENCE_MS_MIN * 1_000, MEMBER_PATIENCE_MS * 1_000))
 }
 
 fn note(estimate: &mut u64, sample: u64) {
@@ -92,7 +96,7 @@ mod tests {
 
     #[test]
     fn about_one_answer_in_a_hundred_is_slower_than_the_estimate() {
-        let mut estimate = START_US;
+        let mut estimate = READ_START_US;
         let mut slower = 0;
         for round in 0_u64..200_000 {
             // 1,000 us mostly, spread evenly, with a tail of 3 %.

@@ -161,7 +161,7 @@ impl Partition {
         gone.sort_unstable();
         self.clock.add(dot);
         let seen = seen_after(&made.object, dot, known);
-        let siblings = made.object.shown().len();
+        let siblings = shown_count(&made.object);
         let mut dots = Vec::with_capacity(1 + gone.len());
         dots.push(dot);
         dots.extend_from_slice(&gone);
@@ -179,7 +179,7 @@ impl Partition {
 
     /// The answer to a request that this replica has done, or has been told of, before.
     fn repeated(held: Object, key: Key, dot: Dot) -> Minted {
-        let siblings = held.shown().len();
+        let siblings = shown_count(&held);
         let existed = siblings > 1;
         let seen = seen_after(&held, dot, VersionVector::new());
         let item = ReplicaItem { key, object: held, dots: Vec::new() };
@@ -383,6 +383,11 @@ fn seen_after(object: &Object, dot: Dot, known: VersionVector) -> VersionVector 
     let claims_unseen =
         object.dots().any(|other| other != dot && seen.covers(other) && !known.covers(other));
     if claims_unseen { known } else { seen }
+}
+
+/// Number of siblings that a reader is shown.
+fn shown_count(object: &Object) -> usize {
+    if object.entries.len() < 2 { object.entries.len() } else { object.shown().len() }
 }
 
 /// The dots of `before` that `after` does not hold.

@@ -298,11 +298,11 @@ fn byte(count: usize) -> u8 {
 
 /// Too few members: how many there were, and in words what is the matter with the others.
 fn unavailable(needed: usize, answered: usize, troubles: &[String]) -> Fault {
-    let detail = if troubles.is_empty() {
-        String::from("nothing was applied; retry")
-    } else {
-        format!("{}; nothing was applied", troubles.join(", "))
-    };
+    let mut detail = troubles.join(", ");
+    if !detail.is_empty() {
+        detail.push_str("; ");
+    }
+    detail.push_str("nothing was applied; retry, or ask for a lower level");
     Fault::Unavailable { needed: byte(needed), answered: byte(answered), detail }
 }
 

@@ -363,7 +363,7 @@ fn random_batches_and_single_writes_keep_every_promise() {
                 1 => world.publish(),
                 2..5 => {
                     let down = (0..nodes).find(|&node| !world.nodes[node].is_up);
-                    for node in down {
+                    if let Some(node) = down {
                         world.restart(node);
                     }
                 }

@@ -380,7 +380,7 @@ fn random_scans_among_writes_and_crashes_are_answered_in_time() {
                 1 => world.publish(),
                 2..5 => {
                     let down = (0..nodes).find(|&node| !world.nodes[node].is_up);
-                    for node in down {
+                    if let Some(node) = down {
                         world.restart(node);
                     }
                 }
