@@ -1,7 +1,7 @@
 //! `export`: the whole cluster, or a part of it, as JSON lines.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use clap::Args;
 
@@ -56,7 +56,11 @@ impl Export {
                 "--output shows a summary and needs stdout: name a FILE for the lines",
             )));
         }
-        let progress = Progress::start("export", Some(u64::MAX >> TOKEN_SHIFT));
+        let progress = if self.file == "-" && io::stdout().is_terminal() {
+            Progress::silent("export")
+        } else {
+            Progress::start("export", Some(u64::MAX >> TOKEN_SHIFT))
+        };
         let (count, left_out) = if self.file == "-" {
             self.write(BufWriter::new(io::stdout().lock()), &progress)?
         } else {

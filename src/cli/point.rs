@@ -63,7 +63,7 @@ pub(crate) struct Set {
     #[arg(long, value_name = "FILE", conflicts_with = "value")]
     value_file: Option<PathBuf>,
     /// Context token of the read that this write answers
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     context: Option<String>,
     /// KEY and VALUE are in base64
     #[arg(long)]
@@ -89,7 +89,7 @@ pub(crate) struct Del {
     #[arg(required = true)]
     keys: Vec<OsString>,
     /// Context token of the read that this delete answers
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     context: Option<String>,
     /// Keys are in base64
     #[arg(long)]

@@ -44,6 +44,13 @@ impl Progress {
         Self { what, bar, items: Mutex::new(Items { count: 0, next_line }) }
     }
 
+    /// Progress that is counted and not shown: where the results themselves fill the terminal.
+    pub(crate) fn silent(what: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let never = Some(Duration::MAX);
+        Self { what, bar, items: Mutex::new(Items { count: 0, next_line: never }) }
+    }
+
     /// `items` more are done, and the work stands at `position` of its length.
     pub(crate) fn reach(&self, items: u64, position: u64) {
         self.bar.set_position(position);

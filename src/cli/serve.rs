@@ -53,10 +53,11 @@ impl Serve {
             let node = start(config.clone()).await?;
             say(&format!("{}\n", start_line(&node, &config)));
             let ended = watch_node(&node, &mut signals).await;
-            say("stopping: what is in flight is finished; once more stops at once\n");
+            if ended.is_ok() {
+                say("stopping: what is in flight is finished; once more stops at once\n");
+            }
             stop(node, &mut signals).await?;
-            say("stopped\n");
-            ended
+            ended.inspect(|()| say("stopped\n"))
         })
     }
 }
