@@ -31,7 +31,7 @@ expect OK MSET {m}a 1 {m}b 2
 expect "1||2" MGET {m}a nothing {m}b
 expect 3 DBSIZE
 expect k KEYS k
-expect "0|k" SCAN 0 MATCH k COUNT 1000
+expect k --scan --pattern k
 expect 1 UNLINK k
 expect 2 DEL {m}a {m}b
 expect "" GET k
