@@ -5,6 +5,7 @@
 //! slow work on other files (segments being prepared, compaction) runs on a thread of its own.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ use crate::time::Mono;
 pub(crate) struct LogQueue {
     waiting: Mutex<Vec<LogMail>>,
     bell: Condvar,
+    /// The thread has ended: nobody reads what is posted. Read and set under the lock.
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -65,12 +68,23 @@ impl LogQueue {
     fn post(&self, letter: LogMail) {
         let first = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_closed.load(Ordering::Relaxed) {
+                // Dropping it tells whoever waits for an answer that none will come.
+                return;
+            }
             waiting.push(letter);
             waiting.len() == 1
         };
         if first {
             self.bell.notify_one();
         }
+    }
+
+    /// The thread ends: whoever waits for it hears of that.
+    fn close(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_closed.store(true, Ordering::Relaxed);
+        waiting.clear();
     }
 
     /// Moves what waits into `letters`. Blocks while that is nothing, unless `idle` is false, the
@@ -180,6 +194,11 @@ impl OpenLog {
 
 /// Serves the log until the node ends. Blocks.
 pub(crate) fn run(shared: &Arc<Shared>, open: OpenLog, elsewhere: Sender<(IoId, DiskOp)>) {
+    serve(shared, open, elsewhere);
+    shared.log.close();
+}
+
+fn serve(shared: &Arc<Shared>, open: OpenLog, elsewhere: Sender<(IoId, DiskOp)>) {
     let OpenLog { mut log, files, done, .. } = open;
     let mut disk = LogDisk { files, done, active: None, elsewhere: Some(elsewhere) };
     let mut letters = Vec::new();
@@ -257,4 +276,20 @@ fn deliver(shared: &Shared, log: &mut Log) -> bool {
 
 fn until(at: Mono, clock: Clock) -> Duration {
     Duration::from_micros(at.0.saturating_sub(clock.mono().0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that refused its cluster took half a minute to end: it waited for a log thread that
+    /// had ended between its question and the answer.
+    #[test]
+    fn whoever_waits_for_a_log_that_has_ended_hears_of_it_at_once() {
+        let queue = LogQueue::default();
+        let before = queue.finish();
+        queue.close();
+        assert_eq!(before.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        assert_eq!(queue.finish().try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    }
 }

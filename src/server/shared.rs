@@ -99,12 +99,13 @@ impl Shared {
     /// reason stays.
     pub(crate) fn fail(&self, failure: Failure) {
         tracing::error!(node = %self.name, "{}", failure.text);
+        // First of all: whoever hears of the failure must find the node at its end.
+        self.advance(Stage::Ended);
         self.failure.send_if_modified(|kept| {
             let first = kept.is_none();
             kept.get_or_insert(failure);
             first
         });
-        self.advance(Stage::Ended);
     }
 
     /// Whether a node of this process can talk to another one.

@@ -112,8 +112,9 @@ impl Node {
         let twin = file.try_clone().expect("a file has two names");
         let child = self.command().stdin(Stdio::null()).stdout(file).stderr(twin).spawn();
         let mut child = child.expect("the binary under test can be started");
-        let status = wait_exit(&mut child, &format!("{} to refuse", self.name));
-        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        let status = wait_exit(&mut child, || format!("{} to refuse: {}", self.name, said()));
+        let said = said();
         assert!(!status.success(), "{} must refuse to start: {said}", self.name);
         said
     }
@@ -129,7 +130,7 @@ impl Node {
     pub(crate) fn stop(&mut self) -> ExitStatus {
         let mut child = self.process.take().expect("only a running node is stopped");
         signal(&child, "-TERM");
-        wait_exit(&mut child, &format!("{} to stop", self.name))
+        wait_exit(&mut child, || format!("{} to stop", self.name))
     }
 
     /// Sends a signal by its name.
@@ -140,7 +141,7 @@ impl Node {
     /// Waits for the process to end by itself.
     pub(crate) fn wait_end(&mut self) -> ExitStatus {
         let mut child = self.process.take().expect("only a running node ends");
-        wait_exit(&mut child, &format!("{} to end", self.name))
+        wait_exit(&mut child, || format!("{} to end", self.name))
     }
 
     /// The process id.
@@ -219,7 +220,7 @@ fn signal(child: &Child, name: &str) {
     assert!(status.expect("kill can be run").success(), "kill {name} {}", child.id());
 }
 
-fn wait_exit(child: &mut Child, what: &str) -> ExitStatus {
+fn wait_exit(child: &mut Child, what: impl FnOnce() -> String) -> ExitStatus {
     let deadline = super::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().expect("a child has a state") {
@@ -228,7 +229,7 @@ fn wait_exit(child: &mut Child, what: &str) -> ExitStatus {
         if super::now() > deadline {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("waited {PATIENCE:?} in vain for {what}");
+            panic!("waited {PATIENCE:?} in vain for {}", what());
         }
         super::let_pass(Duration::from_millis(20));
     }
