@@ -14,6 +14,9 @@ pub const VALUE_BYTES_CEILING: usize = 16 * 1024 * 1024;
 pub const BATCH_KEYS_MAX: usize = 10_000;
 /// Most bytes (keys and values) of one atomic batch.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of the batches that one shard carries out at a time: of its clients, of other leaders, and
+/// forwarded ones that it leads. More are refused with `overloaded`; one always fits.
+pub const BATCHES_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 /// Deepest nesting of a JSON request.
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Bytes of a JSON line beyond eight times the longest value (escapes may need six): names, keys.

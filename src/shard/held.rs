@@ -226,8 +226,8 @@ impl Shard {
                 for (partition, ..) in items {
                     let owned = self.partitions.owned(*partition);
                     let owned = owned.ok_or_else(|| self.fault_of(Nack::NotOwner))?;
-                    if !owned.may_mint() {
-                        return Err(self.fault_of(Nack::Rebuilding));
+                    if let Some(why) = owned.why_not_minting() {
+                        return Err(self.unavailable_here(why));
                     }
                 }
                 if undurable > UNDURABLE_BYTES_MAX {

@@ -519,16 +519,14 @@ impl Shard {
             Nack::DiskFull => Fault::DiskFull,
             Nack::Expired => Fault::TimedOut,
             Nack::Stopping => Fault::ShuttingDown,
-            Nack::Rebuilding | Nack::NotOwner => Fault::Unavailable {
-                needed: 1,
-                answered: 0,
-                detail: format!(
-                    "{}: {}",
-                    self.me().map_or_else(String::new, |me| self.name(me)),
-                    coordinator::words(why)
-                ),
-            },
+            Nack::Rebuilding | Nack::NotOwner => self.unavailable_here(coordinator::words(why)),
         }
+    }
+
+    /// This node cannot do it now; nothing was changed.
+    fn unavailable_here(&self, why: &str) -> Fault {
+        let name = self.me().map_or_else(String::new, |me| self.name(me));
+        Fault::Unavailable { needed: 1, answered: 0, detail: format!("{name} {why}") }
     }
 }
 

@@ -94,6 +94,11 @@ impl Operations {
         self.running.keys().copied().collect()
     }
 
+    /// Every machine that waits.
+    pub(super) fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.running.values().map(|(_, machine)| machine)
+    }
+
     /// Number of operations that are under way.
     pub(super) fn len(&self) -> usize {
         self.running.len()

@@ -103,9 +103,13 @@ impl Partition {
         self.state == State::Ready
     }
 
-    /// Whether it may mint: it is Ready, and the epoch of this start is durable.
-    pub(super) fn may_mint(&self) -> bool {
-        self.is_ready() && self.actor.is_some()
+    /// Why it may not mint; `None` = it is Ready, and the epoch of this start is durable.
+    pub(super) fn why_not_minting(&self) -> Option<&'static str> {
+        match (self.state, self.actor) {
+            (State::Rebuilding, _) => Some("is being rebuilt after damage"),
+            (State::Ready, None) => Some("has just started, and its new epoch is not on disk yet"),
+            (State::Ready, Some(_)) => None,
+        }
     }
 
     /// Whether a context names an event of this node that it has not minted yet: it is forged.

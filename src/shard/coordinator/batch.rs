@@ -17,10 +17,11 @@ use super::super::message::{CallId, HoldWork, Message, Nack, ReplicaItem};
 use super::super::operations::OperationId;
 use super::super::{Origin, Row, Seq, Shard, Table, Ticket, Turn};
 use super::put::{Ack, mark, may_succeed_elsewhere};
-use super::{Machine, Place, left_ms, needed, words};
+use super::{Machine, Place, left_ms, needed, overloaded, words};
 use crate::api::{Fault, Op, Reply, Request, RequestId};
 use crate::causality::NodeId;
 use crate::hash::{Key, PartitionId};
+use crate::limits::BATCHES_BYTES_MAX;
 use crate::time::Mono;
 
 /// A batch that the shards of this node carry out together.
@@ -28,6 +29,8 @@ use crate::time::Mono;
 pub(in super::super) struct Batching {
     id: OperationId,
     goal: Goal,
+    /// Bytes of its keys and values.
+    bytes: usize,
     deadline: Mono,
     /// The shards that take part, in ascending order.
     parts: Vec<Part>,
@@ -132,14 +135,19 @@ impl Shard {
         items: Vec<(PartitionId, ReplicaItem)>,
     ) {
         let goal = Goal::Merge { node: from, call };
+        let bytes = items.iter().map(|(_, item)| item_bytes(item)).sum();
         let mut keys: Vec<&Key> = items.iter().map(|(_, item)| &item.key).collect();
         keys.sort_unstable();
         if keys.is_empty() || keys.windows(2).any(|pair| pair[0] == pair[1]) {
             let refusal = Some(Nack::NotOwner);
             return self.send(turn, Seq(0), from, Message::ReplicateAck { call, refusal });
         }
+        if self.has_room_for(bytes).is_err() {
+            let refusal = Some(Nack::Overloaded);
+            return self.send(turn, Seq(0), from, Message::ReplicateAck { call, refusal });
+        }
         let parts = self.parts(items, |(partition, _)| *partition, HoldWork::Merge);
-        self.hold(turn, goal, left_ms, parts);
+        self.hold(turn, goal, bytes, left_ms, parts);
     }
 
     /// The members that all rows of a batch have in common, as one row, at the first key; and its
@@ -175,6 +183,8 @@ impl Shard {
         let request_id = request.request_id.unwrap_or_else(|| self.new_request_id());
         let Op::Batch { items } = request.op else { unreachable!("the caller matched a batch") };
         check_for_doubles(&items)?;
+        let bytes = items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum();
+        self.has_room_for(bytes)?;
         let partitions = self.layout().ok_or_else(|| self.no_cluster())?.partitions;
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         let items: Vec<_> = items
@@ -189,7 +199,28 @@ impl Shard {
             Box::new((place, request, nodes))
         });
         let writing = Writing { origin: Some(origin), request_id, count, rows, elsewhere };
-        self.hold(turn, Goal::Write(Box::new(writing)), request.left_ms, parts);
+        self.hold(turn, Goal::Write(Box::new(writing)), bytes, request.left_ms, parts);
+        Ok(())
+    }
+
+    /// Whether this shard can carry out so many bytes more.
+    fn has_room_for(&self, bytes: usize) -> Result<(), Fault> {
+        let under_way: usize = self
+            .operations
+            .machines()
+            .map(|machine| match machine {
+                Machine::Batching(machine) => machine.bytes,
+                Machine::Forwarding(_)
+                | Machine::Leading(_)
+                | Machine::Reading(_)
+                | Machine::Scanning(_)
+                | Machine::Counting(_)
+                | Machine::Explaining(_) => 0,
+            })
+            .sum();
+        if under_way > 0 && under_way + bytes > BATCHES_BYTES_MAX {
+            return Err(overloaded("too many batches are under way"));
+        }
         Ok(())
     }
 
@@ -215,13 +246,14 @@ impl Shard {
         &mut self,
         turn: &mut Turn<'_, T>,
         goal: Goal,
+        bytes: usize,
         left_ms: u32,
         parts: Vec<Part>,
     ) {
         let id = self.operations.open();
         let deadline = turn.now.mono.plus_ms(u64::from(left_ms));
         let stage = Stage::Holding { last: 0 };
-        let mut machine = Batching { id, goal, deadline, parts, stage };
+        let mut machine = Batching { id, goal, bytes, deadline, parts, stage };
         machine.ask(self, turn, 0);
         self.wait(id, Some(Machine::Batching(Box::new(machine))));
     }
@@ -514,6 +546,11 @@ fn items(op: &Op) -> &[(Key, Bytes)] {
         | Op::Explain { .. }
         | Op::Conflicts { .. } => unreachable!("the caller matched a batch"),
     }
+}
+
+fn item_bytes(item: &ReplicaItem) -> usize {
+    let payloads = item.object.entries.iter().map(|entry| entry.payload.len());
+    item.key.bytes.len() + payloads.sum::<usize>()
 }
 
 fn check_for_doubles(items: &[(Key, Bytes)]) -> Result<(), Fault> {

@@ -168,8 +168,8 @@ impl Shard {
         let needed = needed("w", request.w, request, &place.row)?;
         let owned = self.partitions.owned(place.partition);
         let owned = owned.ok_or_else(|| self.fault_of(Nack::NotOwner))?;
-        if !owned.may_mint() {
-            return Err(self.fault_of(Nack::Rebuilding));
+        if let Some(why) = owned.why_not_minting() {
+            return Err(self.unavailable_here(why));
         }
         let seen = seen(place.partition, owned, context)?;
         if turn.table.undurable_bytes() > UNDURABLE_BYTES_MAX {

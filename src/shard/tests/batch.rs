@@ -9,6 +9,7 @@ use super::super::Ticket;
 use super::world::{Faults, World, get, put};
 use crate::api::{Fault, Level, Op, Reply, Request, WriteContext};
 use crate::hash::Key;
+use crate::limits::{BATCH_BYTES_MAX, BATCHES_BYTES_MAX};
 use crate::time::Mono;
 
 fn keys(count: usize) -> Vec<Key> {
@@ -173,20 +174,20 @@ fn readers_never_go_back(seed: u64, shards: u16) -> usize {
         }
         // A reader asks again only when it has its answer: then it may not see less than before.
         for reader in 0..5 {
-            let last = match readers.get(reader) {
+            let shown = match readers.get(reader) {
                 None => Some(0),
-                Some((ticket, last)) => world.replies.get(ticket).map(|reply| {
+                Some((ticket, shown)) => world.replies.get(ticket).map(|reply| {
                     let Reply::Read(read) = reply else { panic!("{reply:?}") };
                     let found = version(&read.siblings[0].payload);
-                    assert!(found >= *last, "seed {seed}: {found} was read after {last}");
-                    moves += usize::from(found > *last);
+                    assert!(found >= *shown, "seed {seed}: {found} was read after {shown}");
+                    moves += usize::from(found > *shown);
                     found
                 }),
             };
-            if let Some(last) = last {
+            if let Some(shown) = shown {
                 let key = &keys[world.random.random_range(0..keys.len())];
                 let shard = world.random.random_range(0..usize::from(shards));
-                let asked = (world.ask(0, shard, get(key)), last);
+                let asked = (world.ask(0, shard, get(key)), shown);
                 if reader < readers.len() {
                     readers[reader] = asked;
                 } else {
@@ -316,6 +317,27 @@ fn a_batch_that_too_few_members_acknowledge_is_unknown_and_not_refused() {
     assert!(written(&world.call(0, one), 4));
     world.heal();
     world.check_converged(&keys);
+}
+
+#[test]
+fn batches_beyond_the_bound_of_a_shard_are_refused_and_one_always_fits() {
+    // The disk is asleep, so nothing that begins comes to its end.
+    let faults = Faults { sync_us: 60_000_000, ..Faults::default() };
+    let mut world = World::new(9, 1, 1, 1, 8, faults);
+    let large = |name: usize| {
+        let value = Bytes::from(vec![b'v'; BATCH_BYTES_MAX / 8 + name]);
+        let items = (0..8).map(|index| (Key::plain(format!("{name}.{index}")), value.clone()));
+        Request { left_ms: 500, ..Request::new(Op::Batch { items: items.collect() }) }
+    };
+    let tickets: Vec<Ticket> = (0..5).map(|name| world.ask(0, 0, large(name))).collect();
+    let refused = |world: &World, ticket: &Ticket| {
+        matches!(world.replies.get(ticket), Some(Reply::Fault(Fault::Overloaded { .. })))
+    };
+    let count = tickets.iter().filter(|ticket| refused(&world, ticket)).count();
+    assert_eq!(count, 2, "three of sixteen mebibytes and a little fit into {BATCHES_BYTES_MAX}");
+    world.run();
+    assert!(!refused(&world, &tickets[0]));
+    world.heal();
 }
 
 #[test]
