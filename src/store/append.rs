@@ -2,14 +2,15 @@
 //!
 //! While a group is being written and synced, others queue up; then all of them go, in one vectored
 //! write that ends with a Commit, and one sync. A failed write or sync is never retried: after a
-//! failed sync the system may count the lost pages as clean, and a second sync would lie ("fsyncgate",
-//! 2018).
+//! failed sync the system may count the lost pages as clean, and a second sync would lie
+//! ("fsyncgate", 2018).
 
 use bytes::{Bytes, BytesMut};
 
 use super::border::{Event, LogError, LogNote, NewSegment, Placed};
 use super::codec::{to_u64, to_usize};
 use super::disk::{DiskDone, DiskError, DiskOp, FileName};
+use super::filter::Filter;
 use super::harvest::Control;
 use super::log::{Held, Log};
 use super::place::Place;
@@ -200,6 +201,8 @@ impl Log {
         }
         if let Some(active) = self.active.and_then(|number| self.segments.get_mut(&number)) {
             active.segment.next = self.next_lsn;
+            let tokens = std::mem::take(&mut self.active_tokens);
+            self.filters.insert(active.number(), Filter::of(&tokens));
         }
         let held = self.segments.get_mut(&number).expect("it was found just now");
         held.spare = false;
@@ -236,6 +239,8 @@ impl Log {
             layout.push(bytes);
         }
         let offset = held.end;
+        let keys = layout.headers.iter().filter(|header| header.kind.is_of_key());
+        self.active_tokens.extend(keys.map(|header| header.token));
         let (parts, end, next_lsn) = layout.finish(number);
         self.append.step = Step::Writing(Group {
             live: writers.iter().flat_map(|w| &w.2).map(|place| place.read_bytes()).sum(),
@@ -260,6 +265,7 @@ impl Log {
 
     /// Tells everybody whose puts are in the group.
     fn announce(&mut self, now: Now, group: Group) {
+        self.announced_lsn = group.next_lsn;
         let control_writer = self.control_writer();
         for (writer, upto, places) in group.writers {
             self.durable[writer] = upto;
@@ -278,13 +284,12 @@ impl Log {
 
     fn on_control_durable(&mut self, upto: Seq, places: &[Place], next_lsn: u64) {
         let durable = self.control_pending.iter().take_while(|pending| pending.0 <= upto).count();
-        for ((_, slot, body), &place) in self.control_pending.drain(..durable).zip(places) {
+        let records: Vec<_> = self.control_pending.drain(..durable).collect();
+        for ((_, slot, body), &place) in records.into_iter().zip(places) {
             // The order of the records of a group decides among them; all are older than the next.
             let control = Control { lsn: next_lsn, place, body };
-            if let Some(old) = self.control.insert(slot, control)
-                && let Some(held) = old.place.segment().and_then(|s| self.segments.get_mut(&s))
-            {
-                held.live = held.live.saturating_sub(old.place.read_bytes());
+            if let Some(old) = self.control.insert(slot, control) {
+                self.free(old.place);
             }
         }
         self.events.push(Event::ControlDurable { upto });

@@ -39,8 +39,8 @@ pub struct LogBatch {
     pub(super) bytes: BytesMut,
     /// The puts, in the order of their numbers.
     pub(super) puts: Vec<LogPut>,
-    /// Bytes that died, by segment.
-    pub(super) freed: Vec<(u32, u64)>,
+    /// Places to which the index points no more.
+    pub(super) freed: Vec<Place>,
     /// Answers to questions of a compaction.
     pub(super) answers: Vec<Answer>,
 }

@@ -210,3 +210,72 @@ impl Hasher for PlaceHasher {
         self.write_u64(to_u64(value));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::{Actor, Dot, Entry};
+    use crate::time::Hlc;
+
+    fn record(bytes: usize) -> Arc<Cached> {
+        let dot = Dot { actor: Actor(1), seq: 1 };
+        let entry = Entry::register(dot, Hlc(1), Bytes::from(vec![0; bytes]));
+        let object = Object { entries: vec![entry], ..Object::default() };
+        Arc::new(Cached { key: Key::plain(""), object })
+    }
+
+    fn place(number: u64) -> Place {
+        Place::new(1, number * 8, 8)
+    }
+
+    #[test]
+    fn a_scan_does_not_push_out_what_is_in_use() {
+        let mut cache = Cache::new(100 * (OVERHEAD_BYTES + 44));
+        for number in 0..50 {
+            cache.insert(place(number), record(44));
+            cache.find(place(number));
+        }
+        for number in 1_000..20_000 {
+            cache.insert(place(number), record(44));
+        }
+        let kept = (0..50).filter(|&number| cache.find(place(number)).is_some()).count();
+        assert!(kept >= 45, "{kept} of 50 are still there");
+    }
+
+    #[test]
+    fn it_keeps_within_its_bytes_and_forgets_what_is_removed() {
+        let bytes_max = 50_000;
+        let mut cache = Cache::new(bytes_max);
+        for number in 0..100_000_u64 {
+            cache.insert(place(number), record(usize_of(number % 700)));
+            if number % 3 == 0 {
+                cache.find(place(number / 2));
+            }
+            if number % 5 == 0 {
+                cache.remove(place(number.saturating_sub(10)));
+                assert!(cache.find(place(number.saturating_sub(10))).is_none());
+            }
+            assert!(cache.bytes() <= bytes_max);
+        }
+        let queued = cache.small.len() + cache.main.len();
+        assert!(queued <= 2 * cache.slots.len() + 1_025, "queues are swept");
+        let counted: usize = cache.slots.values().map(|slot| slot.bytes).sum();
+        assert_eq!(counted, cache.bytes());
+    }
+
+    #[test]
+    fn a_record_that_comes_back_goes_to_the_main_queue() {
+        let mut cache = Cache::new(100 * (OVERHEAD_BYTES + 44));
+        cache.insert(place(0), record(44));
+        for number in 1..130 {
+            cache.insert(place(number), record(44));
+        }
+        assert!(cache.find(place(0)).is_none());
+        cache.insert(place(0), record(44));
+        assert!(cache.slots[&place(0)].in_main);
+    }
+
+    fn usize_of(number: u64) -> usize {
+        usize::try_from(number).unwrap()
+    }
+}

@@ -1,16 +1,16 @@
-//! Compaction: the live records of a segment move to a new one, sorted; the old one goes.
+//! Compaction: the live records of some segments move to a new one, sorted; the old ones go.
 //!
 //! A copy keeps its log sequence number and its dots, so "the highest number wins" stays true. What
 //! the dropped records said of clocks is kept by a snapshot of the clocks of their partitions. The
 //! steps are chosen so that a crash between any two of them leaves either the old file or the new
 //! one in MANIFEST, and whichever it is holds everything:
 //!
-//! 1. read the segment in slices, and ask each shard which records its index points to;
+//! 1. read the segments in slices, and ask each shard which records its index points to;
 //! 2. write those, sorted by partition and token, to a cold segment, sync it, name it;
-//! 3. each shard swaps the places that still point to the old segment, and answers when no read is
+//! 3. each shard swaps the places that still point to an old segment, and answers when no read is
 //!    under way there;
 //! 4. wait until whatever replaced the dropped records is on stable storage;
-//! 5. list the new segment in MANIFEST and the old one no more; then remove that.
+//! 5. list the new segment in MANIFEST and the old ones no more; then remove those.
 //!
 //! A segment in which anything is damaged is never compacted: its bytes are the proof.
 
@@ -22,6 +22,7 @@ use bytes::{Bytes, BytesMut};
 use super::border::{Ask, Event, Liveness, LogError, LogNote, Move, NewSegment};
 use super::codec::to_u64;
 use super::disk::{DiskDone, DiskError, DiskOp, FileName};
+use super::filter::Filter;
 use super::index::mark_of;
 use super::log::{Held, Log};
 use super::place::Place;
@@ -43,17 +44,26 @@ const GROUP_RECORDS: usize = 4_096;
 const DEAD_PERCENT: u64 = 40;
 /// The same while the disk is full.
 const DEAD_PERCENT_FULL: u64 = 10;
+/// A cold segment shorter than one part in this many of a full one is small; ...
+const SMALL_SHARE: u64 = 4;
+/// ... and so many small ones are made into one.
+const SMALL_SEGMENTS: usize = 4;
+/// Segments of one compaction.
+const VICTIMS_MAX: usize = 32;
 
 /// A compaction under way.
 #[derive(Debug)]
 pub(super) struct Compaction {
-    victim: u32,
+    victims: Vec<u32>,
+    /// Which of them is being read.
+    reading: usize,
     step: Step,
     kept: Vec<Kept>,
-    /// Partitions of which the segment said something, and their clocks.
+    /// Partitions of whose clock something is dropped that no other record says.
     partitions: BTreeSet<PartitionId>,
     clocks: Clocks,
-    clocks_asked: bool,
+    /// The clocks hold every record below this.
+    clocks_lsn: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -71,7 +81,7 @@ enum Step {
     /// Write the new segment.
     Create(Output, FileStep),
     Fill(Output),
-    /// Wait until `left` shards have let go of the old segment.
+    /// Wait for `left` answers of shards that have let go of an old segment.
     Releasing {
         left: usize,
     },
@@ -105,6 +115,8 @@ struct Kept {
 struct Output {
     segment: Segment,
     groups: Vec<Range<usize>>,
+    /// Tokens of the keys.
+    filter: Filter,
     /// Groups written.
     written: usize,
     /// Records written, Commits included.
@@ -114,14 +126,19 @@ struct Output {
     moves: BTreeMap<u16, Vec<Move>>,
     /// Control records that were copied.
     control_moves: Vec<Move>,
+    /// Clock records: partition, what they hold, and where they are.
+    clocks: Vec<(PartitionId, u64, Place)>,
 }
 
 impl Log {
     /// Whether an operation of a compaction can begin, after beginning one that is worth it.
     pub(super) fn compaction_has_work(&mut self) -> bool {
         if self.upkeep.compaction.is_none() {
-            let Some(victim) = self.victim() else { return false };
-            self.upkeep.compaction = Some(Compaction::new(victim));
+            let victims = self.victims();
+            if victims.is_empty() {
+                return false;
+            }
+            self.upkeep.compaction = Some(Compaction::new(victims));
         }
         self.settle_compaction();
         let step = self.upkeep.compaction.as_ref().map(|compaction| &compaction.step);
@@ -131,11 +148,13 @@ impl Log {
     /// The next operation of the compaction.
     pub(super) fn compaction_operation(&mut self, now: Now) -> Option<DiskOp> {
         let node = self.config.node;
-        let Compaction { victim, step, kept, .. } = self.upkeep.compaction.as_mut()?;
+        let compaction = self.upkeep.compaction.as_mut()?;
+        let victim = compaction.victim();
+        let Compaction { step, kept, .. } = compaction;
         match step {
             Step::Read { at, bytes } => {
                 let length = u32::try_from(*bytes).expect("a slice is shorter than 4 GiB");
-                Some(DiskOp::Read { file: FileName::Segment(*victim), offset: *at, length })
+                Some(DiskOp::Read { file: FileName::Segment(victim), offset: *at, length })
             }
             Step::Create(output, step) => {
                 let segment = output.segment;
@@ -181,7 +200,7 @@ impl Log {
             (Step::Create(output, step), Ok(_)) => {
                 match step.next() {
                     Some(next) => compaction.step = Step::Create(output, next),
-                    None => compaction.step = self.publish(compaction.victim, output),
+                    None => compaction.step = self.publish(&compaction.victims, output),
                 }
                 self.upkeep.compaction = Some(compaction);
             }
@@ -212,26 +231,20 @@ impl Log {
         let answered = asked.remove(&shard).unwrap_or_default();
         let done = asked.is_empty();
         for (candidate, liveness) in answered.into_iter().zip(records) {
-            let keep = match (candidate.kept.kind, liveness) {
+            let kept = candidate.kept;
+            let keep = match (kept.kind, liveness) {
                 (Kind::Write, Liveness::Live) => true,
-                (Kind::Forget, Liveness::Unknown) => {
-                    self.may_matter(compaction.victim, candidate.kept.lsn)
-                }
+                (Kind::Forget, Liveness::Unknown) => self.may_matter(&compaction.victims, &kept),
                 (_, Liveness::Live | Liveness::Replaced | Liveness::Unknown) => false,
             };
             if keep {
-                compaction.kept.push(candidate.kept);
+                compaction.kept.push(kept);
+            } else if !self.clock_covers(kept.partition, kept.lsn) {
+                compaction.partitions.insert(kept.partition);
             }
         }
         if done {
-            let end = self.segments.get(&compaction.victim).map_or(0, |held| held.end);
-            if at < end {
-                compaction.step = Step::Read { at, bytes: SLICE_BYTES };
-            } else if !compaction.clocks_asked && !compaction.partitions.is_empty() {
-                compaction.step = self.ask_clocks(&mut compaction, at);
-            } else {
-                compaction.step = self.plan(&mut compaction);
-            }
+            compaction.step = self.after_slice(&mut compaction, at, SLICE_BYTES, BTreeMap::new());
         }
         self.upkeep.compaction = Some(compaction);
     }
@@ -241,7 +254,7 @@ impl Log {
         let handed = self.handed.clone();
         let Some(compaction) = &mut self.upkeep.compaction else { return };
         let Step::Releasing { left } = &mut compaction.step else { return };
-        if compaction.victim != segment {
+        if !compaction.victims.contains(&segment) {
             return;
         }
         *left -= 1;
@@ -262,40 +275,72 @@ impl Log {
             self.append.flush = true;
             return;
         }
-        let victim = compaction.victim;
+        let victims = compaction.victims.clone();
         self.upkeep.compaction = None;
-        self.status.compactions += 1;
-        self.doom(victim);
+        self.status.compactions += to_u64(victims.len());
+        for victim in victims {
+            self.doom(victim);
+        }
     }
 
-    /// The sealed segment with the largest share of dead bytes, if it is worth it.
-    fn victim(&self) -> Option<u32> {
+    /// The segments that are worth it: those with the largest share of dead bytes, and small ones
+    /// when there are many, as long as what is live of them fits one segment.
+    fn victims(&self) -> Vec<u32> {
         if !self.upkeep.is_tidy() {
-            return None;
+            return Vec::new();
         }
         let worth = if self.full { DEAD_PERCENT_FULL } else { DEAD_PERCENT };
         let dead_percent = |held: &Held| {
             let (used, dead) = held.used_and_dead();
             (dead * 100).checked_div(used).unwrap_or(100)
         };
-        self.segments
-            .values()
-            .filter(|held| held.listed && !held.damaged && !held.spare && held.segment.next != 0)
-            .filter(|held| Some(held.number()) != self.active && dead_percent(held) >= worth)
-            .max_by_key(|held| (dead_percent(held), std::cmp::Reverse(held.number())))
-            .map(Held::number)
+        let small = self.config.segment_bytes / SMALL_SHARE;
+        let is_small = |held: &Held| held.segment.cold && held.segment.bytes < small;
+        let mut sealed: Vec<&Held> =
+            self.segments.values().filter(|held| self.is_compactible(held)).collect();
+        let merge = sealed.iter().filter(|held| is_small(held)).count() >= SMALL_SEGMENTS;
+        sealed.retain(|held| dead_percent(held) >= worth || (merge && is_small(held)));
+        sealed.sort_by_key(|held| std::cmp::Reverse(dead_percent(held)));
+        let mut live = 0;
+        let fits = |held: &&Held| {
+            live += held.live;
+            live <= self.config.segment_bytes
+        };
+        let victims: Vec<u32> =
+            sealed.iter().copied().take(VICTIMS_MAX).take_while(fits).map(Held::number).collect();
+        // One that is longer than a segment goes alone.
+        if victims.is_empty() {
+            sealed.first().map(|held| held.number()).into_iter().collect()
+        } else {
+            victims
+        }
     }
 
-    /// Whether a Forget with this number may still hide an older record of its key.
-    fn may_matter(&self, victim: u32, lsn: u64) -> bool {
+    fn is_compactible(&self, held: &Held) -> bool {
+        let sealed = held.listed && !held.spare && held.segment.next != 0;
+        sealed && !held.damaged && Some(held.number()) != self.active
+    }
+
+    /// Whether a clock record says what a record with this number says of its partition.
+    fn clock_covers(&self, partition: PartitionId, lsn: u64) -> bool {
+        self.clock_records.get(&partition).is_some_and(|newest| lsn <= newest.0)
+    }
+
+    /// Whether a Forget may still hide an older record of its key in another segment.
+    fn may_matter(&self, victims: &[u32], forget: &Kept) -> bool {
+        let may_hold = |held: &Held| {
+            let filter = self.filters.get(&held.number()).filter(|_| !held.damaged);
+            filter.is_none_or(|filter| filter.may_hold(forget.token))
+        };
         self.segments
             .values()
-            .any(|held| held.number() != victim && !held.spare && held.segment.lowest() < lsn)
+            .filter(|held| !victims.contains(&held.number()) && !held.spare)
+            .any(|held| held.segment.lowest() < forget.lsn && may_hold(held))
     }
 
     /// Takes in a slice of the old segment.
     fn on_slice(&mut self, mut compaction: Compaction, from: u64, bytes: &Bytes) {
-        let Some(held) = self.segments.get(&compaction.victim).copied() else { return };
+        let Some(held) = self.segments.get(&compaction.victim()).copied() else { return };
         let mut asked: BTreeMap<usize, Vec<Candidate>> = BTreeMap::new();
         let mut at = 0;
         while from + to_u64(at) < held.end {
@@ -309,7 +354,9 @@ impl Log {
                     return self.give_up(&compaction);
                 }
                 // The record goes on behind the slice: read again from where it begins.
-                return self.after_slice(compaction, from + to_u64(at), more, asked);
+                compaction.step = self.after_slice(&mut compaction, from + to_u64(at), more, asked);
+                self.upkeep.compaction = Some(compaction);
+                return;
             };
             let record = rest.slice(..header.bytes());
             let place = Place::new(held.number(), offset, to_u64(record.len()));
@@ -318,7 +365,8 @@ impl Log {
             }
             at += header.bytes();
         }
-        self.after_slice(compaction, from + to_u64(at), SLICE_BYTES, asked);
+        compaction.step = self.after_slice(&mut compaction, from + to_u64(at), SLICE_BYTES, asked);
+        self.upkeep.compaction = Some(compaction);
     }
 
     /// Decides of a record, or asks its shard.
@@ -340,14 +388,17 @@ impl Log {
         };
         match header.kind {
             Kind::Write | Kind::Forget => {
-                compaction.partitions.insert(header.partition);
                 let record = decode_write(header, &kept.bytes)?;
                 let shard = usize::from(header.partition.0 % self.config.shards);
                 let mark = mark_of(&record.key);
                 asked.entry(shard).or_default().push(Candidate { kept, mark });
             }
             Kind::ClockAdopt => {
-                compaction.partitions.insert(header.partition);
+                // The newest one says what every older one says.
+                let newest = self.clock_records.get(&header.partition);
+                if newest.is_some_and(|newest| newest.1 == place) {
+                    compaction.partitions.insert(header.partition);
+                }
             }
             Kind::Control => {
                 let newest = self.control.get(&header.slot);
@@ -360,15 +411,15 @@ impl Log {
         Some(())
     }
 
+    /// What follows a slice of which these records are asked about.
     fn after_slice(
         &mut self,
-        mut compaction: Compaction,
+        compaction: &mut Compaction,
         at: u64,
         bytes: usize,
         asked: BTreeMap<usize, Vec<Candidate>>,
-    ) {
-        let end = self.segments.get(&compaction.victim).map_or(0, |held| held.end);
-        compaction.step = if !asked.is_empty() {
+    ) -> Step {
+        if !asked.is_empty() {
             for (shard, candidates) in &asked {
                 let of = |candidate: &Candidate| {
                     let place = candidate.kept.from.expect("it was read from a place");
@@ -377,15 +428,20 @@ impl Log {
                 let records = candidates.iter().map(of).collect();
                 self.ask(*shard, Ask { records, partitions: Vec::new() });
             }
-            Step::Asking { at, asked }
-        } else if at < end {
-            Step::Read { at, bytes }
-        } else if compaction.partitions.is_empty() {
-            self.plan(&mut compaction)
-        } else {
-            self.ask_clocks(&mut compaction, at)
-        };
-        self.upkeep.compaction = Some(compaction);
+            return Step::Asking { at, asked };
+        }
+        let end = self.segments.get(&compaction.victim()).map_or(0, |held| held.end);
+        if at < end {
+            return Step::Read { at, bytes };
+        }
+        if compaction.reading + 1 < compaction.victims.len() {
+            compaction.reading += 1;
+            return Step::Read { at: to_u64(SEGMENT_HEADER_BYTES), bytes: SLICE_BYTES };
+        }
+        if compaction.clocks_lsn.is_none() && !compaction.partitions.is_empty() {
+            return self.ask_clocks(compaction, at);
+        }
+        self.plan(compaction)
     }
 
     fn ask(&mut self, shard: usize, ask: Ask) {
@@ -395,7 +451,8 @@ impl Log {
 
     /// Asks for the clocks of every partition of which the segment said something.
     fn ask_clocks(&mut self, compaction: &mut Compaction, at: u64) -> Step {
-        compaction.clocks_asked = true;
+        // The shards were told of everything below this before they are asked.
+        compaction.clocks_lsn = Some(self.announced_lsn);
         let mut by_shard: BTreeMap<usize, Vec<PartitionId>> = BTreeMap::new();
         for &partition in &compaction.partitions {
             let shard = usize::from(partition.0 % self.config.shards);
@@ -410,7 +467,7 @@ impl Log {
 
     /// Everything is known: lays out the new segment.
     fn plan(&mut self, compaction: &mut Compaction) -> Step {
-        let lsn = self.next_lsn - 1;
+        let lsn = compaction.clocks_lsn.map_or(0, |lsn| lsn - 1);
         for (partition, clock) in std::mem::take(&mut compaction.clocks) {
             let mut bytes = BytesMut::new();
             encode_clock(&mut bytes, partition, &clock);
@@ -419,11 +476,11 @@ impl Log {
             compaction.kept.push(Kept { partition, token: Token(0), lsn, kind, from: None, bytes });
         }
         if compaction.kept.is_empty() {
-            return self.release(compaction.victim);
+            return self.release(&compaction.victims);
         }
         // Clocks and control records come first, then keys in the order of the ring.
         compaction.kept.sort_unstable_by_key(|kept| {
-            let is_key = matches!(kept.kind, Kind::Write | Kind::Forget);
+            let is_key = kept.kind.is_of_key();
             (is_key, kept.partition, kept.token, kept.lsn)
         });
         let number = match self.new_number() {
@@ -438,7 +495,7 @@ impl Log {
     }
 
     /// The new segment is whole and has its name: the shards swap their places.
-    fn publish(&mut self, victim: u32, output: Output) -> Step {
+    fn publish(&mut self, victims: &[u32], output: Output) -> Step {
         let segment = output.segment;
         // What nobody points to any more, the shards will say; Commits count as live until then.
         self.segments.insert(
@@ -452,8 +509,14 @@ impl Log {
                 spare: false,
             },
         );
+        self.filters.insert(segment.number, output.filter);
         let note = NewSegment { number: segment.number, seed: segment.seed() };
         self.notify_all(&LogNote::Segment(note));
+        for (partition, lsn, place) in output.clocks {
+            if let Some((_, old)) = self.clock_records.insert(partition, (lsn, place)) {
+                self.free(old);
+            }
+        }
         for moved in &output.control_moves {
             let newest = self.control.values_mut().find(|control| control.place == moved.from);
             if let Some(control) = newest {
@@ -467,36 +530,44 @@ impl Log {
                 self.events.push(Event::Note { shard, note });
             }
         }
-        self.release(victim)
+        self.release(victims)
     }
 
-    fn release(&mut self, victim: u32) -> Step {
-        self.notify_all(&LogNote::Release { segment: victim });
-        Step::Releasing { left: usize::from(self.config.shards) }
+    fn release(&mut self, victims: &[u32]) -> Step {
+        for &segment in victims {
+            self.notify_all(&LogNote::Release { segment });
+        }
+        Step::Releasing { left: usize::from(self.config.shards) * victims.len() }
     }
 
     /// The old segment does not verify: it stays, and what is damaged shows when it is read.
     fn give_up(&mut self, compaction: &Compaction) {
-        let file = FileName::Segment(compaction.victim);
+        let file = FileName::Segment(compaction.victim());
         let line =
             format!("{file} is damaged: it is not compacted, its records are read as before");
         self.events.push(Event::Notice(line));
-        if let Some(held) = self.segments.get_mut(&compaction.victim) {
+        if let Some(held) = self.segments.get_mut(&compaction.victim()) {
             held.damaged = true;
         }
     }
 }
 
 impl Compaction {
-    fn new(victim: u32) -> Self {
+    fn new(victims: Vec<u32>) -> Self {
         Self {
-            victim,
+            victims,
+            reading: 0,
             step: Step::Read { at: to_u64(SEGMENT_HEADER_BYTES), bytes: SLICE_BYTES },
             kept: Vec::new(),
             partitions: BTreeSet::new(),
             clocks: Clocks::new(),
-            clocks_asked: false,
+            clocks_lsn: None,
         }
+    }
+
+    /// The segment that is being read.
+    fn victim(&self) -> u32 {
+        *self.victims.get(self.reading).expect("a compaction has a segment to read")
     }
 }
 
@@ -516,7 +587,9 @@ impl Output {
                 (start, bytes) = (index + 1, 0);
             }
         }
-        let keys = kept.iter().filter(|kept| matches!(kept.kind, Kind::Write | Kind::Forget));
+        let keys = kept.iter().filter(|kept| kept.kind.is_of_key());
+        let tokens: Vec<Token> = keys.clone().map(|kept| kept.token).collect();
+        let filter = Filter::of(&tokens);
         let segment = Segment {
             number,
             salt,
@@ -527,8 +600,8 @@ impl Output {
             least_lsn: keys.map(|kept| kept.lsn).min().unwrap_or(next_lsn),
         };
         let at = to_u64(SEGMENT_HEADER_BYTES);
-        let (moves, control_moves) = (BTreeMap::new(), Vec::new());
-        Self { segment, groups, written: 0, count: 0, at, moves, control_moves }
+        let (moves, control_moves, clocks) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { segment, groups, filter, written: 0, count: 0, at, moves, control_moves, clocks }
     }
 
     /// The bytes of the next group.
@@ -538,6 +611,9 @@ impl Output {
         let mut headers = Vec::new();
         for kept in &kept[group] {
             let to = Place::new(self.segment.number, self.at, to_u64(kept.bytes.len()));
+            if kept.kind == Kind::ClockAdopt {
+                self.clocks.push((kept.partition, kept.lsn, to));
+            }
             if let Some(from) = kept.from {
                 let moved = Move { token: kept.token, from, to };
                 if kept.kind == Kind::Control {

@@ -26,12 +26,16 @@ use crate::time::Hlc;
 pub(super) struct Harvest {
     /// Records of keys, and lost ones, per shard.
     drafts: Vec<Vec<Draft>>,
+    /// Tokens of the records of each segment.
+    tokens: BTreeMap<u32, Vec<Token>>,
     /// Clocks, per shard.
     clocks: Vec<Clocks>,
     /// The newest control record of each slot.
     pub(super) control: BTreeMap<u8, Control>,
     /// The newest clock record of each partition: when, and where.
     clock_records: BTreeMap<PartitionId, (u64, Place)>,
+    /// Bytes of Commits of cold segments: a compaction gains nothing by dropping them.
+    overhead: BTreeMap<u32, u64>,
     lost_slots: BTreeMap<u8, u64>,
     lost_clocks: BTreeMap<PartitionId, u64>,
     /// The highest timestamp of any value.
@@ -85,8 +89,12 @@ pub(super) struct Yield {
     pub(super) shards: Vec<RecoveredShard>,
     /// Bytes of each segment that are the newest of their key, slot or partition.
     pub(super) live: BTreeMap<u32, u64>,
+    /// Tokens of the records of each segment.
+    pub(super) tokens: BTreeMap<u32, Vec<Token>>,
     /// The newest control record of each slot.
     pub(super) control: BTreeMap<u8, Control>,
+    /// The newest clock record of each partition.
+    pub(super) clock_records: BTreeMap<PartitionId, (u64, Place)>,
     /// What could not be read.
     pub(super) damage: Damage,
 }
@@ -147,6 +155,7 @@ impl Harvest {
                     (_, true) => State::Bare,
                     (_, false) => State::Live,
                 };
+                self.tokens.entry(segment.number).or_default().push(header.token);
                 let shard = self.shard_of(record.partition);
                 fold(&mut self.clocks[shard], record.partition, &record.dots);
                 self.drafts[shard].push(Draft {
@@ -174,7 +183,12 @@ impl Harvest {
                     self.control.insert(header.slot, Control { lsn: header.lsn, place, body });
                 }
             }
-            Kind::Commit | Kind::Noop => return Some(()),
+            Kind::Commit | Kind::Noop => {
+                if segment.cold {
+                    *self.overhead.entry(segment.number).or_default() += u64::from(header.length);
+                }
+                return Some(());
+            }
         }
         self.records += 1;
         Some(())
@@ -208,7 +222,7 @@ impl Harvest {
 
     /// Adds everything up.
     pub(super) fn finish(mut self, seeds: &BTreeMap<u32, Seed>, cache_bytes: usize) -> Yield {
-        let mut live = BTreeMap::new();
+        let mut live = std::mem::take(&mut self.overhead);
         let mut shards = Vec::new();
         let drafts = std::mem::take(&mut self.drafts);
         let clocks = std::mem::take(&mut self.clocks);
@@ -235,7 +249,8 @@ impl Harvest {
                 self.damage.partitions.push(*partition);
             }
         }
-        Yield { shards, live, control: self.control, damage: self.damage }
+        let Self { tokens, control, clock_records, damage, .. } = self;
+        Yield { shards, live, tokens, control, clock_records, damage }
     }
 
     /// The index of one shard, and how many live keys it has.

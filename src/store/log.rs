@@ -16,13 +16,16 @@ use super::append::Append;
 use super::border::{Answer, Event, LogBatch, LogConfig, LogError, LogNote, LogStatus, Recovered};
 use super::codec::to_u64;
 use super::disk::{Disk, DiskDone, DiskError, DiskOp, FileName, IoId};
+use super::filter::Filter;
 use super::harvest::Control;
+use super::place::Place;
 use super::queue::{Put, Queue};
 use super::record::{Seed, encode_control};
 use super::recovery::{Outcome, Recovery};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::upkeep::Upkeep;
 use crate::cluster::ControlRecord;
+use crate::hash::{PartitionId, Token};
 use crate::shard::{Seq, ShardId};
 use crate::time::{Mono, Now};
 
@@ -38,14 +41,21 @@ pub struct Log {
     pub(super) segments: BTreeMap<u32, Held>,
     /// The segment that is appended to.
     pub(super) active: Option<u32>,
+    /// Tokens of the records of the active segment, and of every other in short.
+    pub(super) active_tokens: Vec<Token>,
+    pub(super) filters: BTreeMap<u32, Filter>,
     /// The highest number that a segment file ever had.
     pub(super) last_number: u32,
     /// The number of the next record.
     pub(super) next_lsn: u64,
+    /// Everybody was told of every record below this.
+    pub(super) announced_lsn: u64,
     /// Every record below this is on stable storage.
     pub(super) synced_lsn: u64,
     /// The newest durable control record of each slot, and those on their way.
     pub(super) control: BTreeMap<u8, Control>,
+    /// The newest clock record of each partition: every record up to that number is in it.
+    pub(super) clock_records: BTreeMap<PartitionId, (u64, Place)>,
     pub(super) control_pending: Vec<(Seq, u8, Bytes)>,
     /// For each writer the newest put handed, and the newest one announced as durable.
     pub(super) handed: Vec<Seq>,
@@ -121,10 +131,14 @@ impl Log {
             upkeep: Upkeep::default(),
             segments: BTreeMap::new(),
             active: None,
+            active_tokens: Vec::new(),
+            filters: BTreeMap::new(),
             last_number: 0,
             next_lsn: 1,
+            announced_lsn: 1,
             synced_lsn: 1,
             control: BTreeMap::new(),
+            clock_records: BTreeMap::new(),
             control_pending: Vec::new(),
             handed: vec![Seq(0); writers],
             durable: vec![Seq(0); writers],
@@ -147,11 +161,8 @@ impl Log {
             self.handed[writer] = put.seq;
             self.queue.push(writer, Put { seq: put.seq, group: put.group, bytes });
         }
-        for (segment, bytes) in freed {
-            // A segment that is gone has no live bytes to lose.
-            if let Some(held) = self.segments.get_mut(&segment) {
-                held.live = held.live.saturating_sub(bytes);
-            }
+        for place in freed {
+            self.free(place);
         }
         for answer in answers {
             match answer {
@@ -271,6 +282,7 @@ impl Log {
         let Outcome { segments, harvest, next_lsn, last_number, torn_bytes } =
             recovery.into_outcome();
         self.next_lsn = next_lsn;
+        self.announced_lsn = next_lsn;
         self.synced_lsn = next_lsn;
         self.last_number = last_number;
         let seeds: BTreeMap<u32, Seed> = segments
@@ -300,7 +312,11 @@ impl Log {
                 },
             );
         }
+        self.filters = found.tokens.iter().map(|(n, tokens)| (*n, Filter::of(tokens))).collect();
+        self.active_tokens =
+            self.active.and_then(|number| found.tokens.get(&number)).cloned().unwrap_or_default();
         self.control = found.control;
+        self.clock_records = found.clock_records;
         self.upkeep.dirty = !self.segments.is_empty();
         self.note_recovered_tail();
         let control = self.control.iter().map(|(slot, found)| (*slot, found.body.clone()));
@@ -318,6 +334,14 @@ impl Log {
     pub(super) fn fail(&mut self, error: LogError) {
         self.phase = Phase::Failed;
         self.events.push(Event::Fatal(error));
+    }
+
+    /// Nothing points to the record at a place any more.
+    pub(super) fn free(&mut self, place: Place) {
+        // A segment that is gone has no live bytes to lose.
+        if let Some(held) = place.segment().and_then(|number| self.segments.get_mut(&number)) {
+            held.live = held.live.saturating_sub(place.read_bytes());
+        }
     }
 
     pub(super) fn control_writer(&self) -> usize {

@@ -11,31 +11,33 @@
 //! ```text
 //! let mut log = Log::new(config);
 //! loop {
-//!     log.pump(now, &mut disk);                    // submits operations
-//!     for (id, result) in disk.completions() { log.on_io(now, id, result); }   // in any order
+//!     log.pump(now, &mut disk);                     // submits operations
+//!     for (id, result) in disk.completions() {      // in any order
+//!         log.on_io(now, id, result);
+//!     }
 //!     for event in log.take_events() { match event {
-//!         Recovered(found)       => start the shards with found.shards, the control plane with found.control
-//!         Note { shard, note }   => to that shard: if let Some(upto) = store.on_note(note) { step Durable { upto } }
+//!         Recovered(found)        => start shards and control plane with it
+//!         Note { shard, note }    => to that shard, in order: store.on_note(note)
 //!         ControlDurable { upto } => step the control plane with Durable { upto }
-//!         Notice(line)           => to the operator
-//!         Fatal(error)           => end the process; acknowledge nothing more
+//!         Notice(line)            => to the operator
+//!         Fatal(error)            => end the process; acknowledge nothing more
 //!     } }
-//!     wait for a completion, a batch of a shard, or log.deadline(); then for each:
+//!     wait for a completion, something to hand over, or log.deadline(); then
 //!     log.hand(shard, batch); log.hand_control(seq, record);
 //! }
 //! ```
-//! `pump` again after every completion and every `hand`. The log keeps at most one operation on
-//! the segment it appends to and one on other files under way. Those of the first kind (`Write` and
-//! `Sync` of [`Log::appends_to`]) are what clients wait for; the others (preparing segments,
-//! compaction, MANIFEST) may take long and should run on another thread. Stop: hand nothing more,
-//! drive until [`Log::is_idle`].
+//! `pump` again after every completion and everything handed. At most two operations are under way:
+//! one that clients wait for, a `Write` or `Sync` of a [`FileName::Segment`], and one on other
+//! files or names (preparing segments, compaction, MANIFEST), which may take long and should run on
+//! another thread. Stop: hand nothing more, drive until [`Log::is_idle`].
 //!
 //! # How a worker drives its table
 //!
 //! After the inputs of a turn: `store.take_batch()` to the log; every `store.take_reads()` to a
 //! reader, whose answer goes to `store.on_read(id, result)`; the token that this returns is the
 //! `Input::Fetched` to step in the same turn or the next. Notes of the log go to `store.on_note`
-//! in the order in which they came.
+//! in the order in which they came; what that returns is `Input::Durable`. A note or an answer may
+//! leave something for the log or a reader even if it returns nothing: a turn follows each.
 
 mod append;
 mod border;
@@ -43,6 +45,7 @@ mod cache;
 mod codec;
 mod compact;
 pub mod disk;
+mod filter;
 mod harvest;
 mod index;
 mod log;

@@ -61,13 +61,24 @@ impl Queue {
         let mut stuck = 0;
         let mut writer = self.turn;
         while stuck < self.writers.len() {
-            match self.closure(&taken, writer) {
-                Some((wider, more)) if bytes == 0 || bytes + more <= bytes_max => {
+            let next = self.writers[writer].get(taken[writer]);
+            let fits = |more: usize| bytes == 0 || bytes + more <= bytes_max;
+            stuck += 1;
+            match next.map(|put| (put.group, put.bytes.len())) {
+                Some((None, more)) if fits(more) => {
+                    taken[writer] += 1;
                     bytes += more;
-                    taken = wider;
                     stuck = 0;
                 }
-                Some(_) | None => stuck += 1,
+                Some((Some(_), _)) => {
+                    let closure = self.closure(&taken, writer).filter(|(_, more)| fits(*more));
+                    if let Some((wider, more)) = closure {
+                        taken = wider;
+                        bytes += more;
+                        stuck = 0;
+                    }
+                }
+                Some((None, _)) | None => {}
             }
             writer = (writer + 1) % self.writers.len();
         }
@@ -80,7 +91,6 @@ impl Queue {
     fn closure(&self, taken: &[usize], writer: usize) -> Option<(Vec<usize>, usize)> {
         let mut wider = taken.to_vec();
         let mut bytes = 0;
-        self.writers[writer].get(taken[writer])?;
         let mut wanted = vec![(writer, taken[writer] + 1)];
         while let Some((writer, upto)) = wanted.pop() {
             for index in wider[writer]..upto {

@@ -117,6 +117,11 @@ impl Seed {
 }
 
 impl Kind {
+    /// Whether it says something of a key.
+    pub(super) fn is_of_key(self) -> bool {
+        matches!(self, Self::Write | Self::Forget)
+    }
+
     fn code(self) -> u8 {
         match self {
             Self::Write => 1,
@@ -475,4 +480,139 @@ fn read_entry(reader: &mut Reader<'_>) -> Option<(Entry, bool)> {
     let length = reader.count()?;
     let payload = reader.slice(length)?;
     Some((Entry { dot, hlc, expiry_ms, rid, tag, path, payload }, flags & ADDED != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::Actor;
+
+    fn dot(actor: u64, seq: u64) -> Dot {
+        Dot { actor: Actor(actor), seq }
+    }
+
+    fn record() -> Record {
+        let mut entry = Entry::register(dot(3, 300), Hlc(77), Bytes::from_static(b"value"));
+        let mut other = Entry::register(dot(2, 1), Hlc(78), Bytes::new());
+        entry.expiry_ms = 5;
+        entry.rid = u64::MAX;
+        other.tag = 4;
+        other.path = Bytes::from_static(b"path");
+        Record {
+            key: Key::new(BucketId(6), Bytes::from_static(b"key")),
+            partition: PartitionId(9),
+            object: Object {
+                entries: vec![other, entry],
+                ctx: [dot(1, u64::MAX), dot(2, 127)].into_iter().collect(),
+            },
+            dots: vec![dot(3, 298), dot(3, 300)],
+            removed: vec![dot(2, 128)],
+        }
+    }
+
+    fn sealed(bytes: &mut BytesMut, seed: Seed, offset: u64) -> (Header, Bytes) {
+        let placing = Placing { lsn: 11, index: 1, after_sync: true, starts_group: false };
+        let header = seal(bytes, placing, seed, offset);
+        (header, bytes.clone().freeze())
+    }
+
+    #[test]
+    fn a_record_comes_back_at_its_place_and_nowhere_else() {
+        let seed = Seed::new(0xdead_beef, 3);
+        for record in [record(), Record { object: Object::default(), ..record() }] {
+            let mut bytes = BytesMut::new();
+            let length = encode_write(&mut bytes, &record);
+            assert_eq!(length, bytes.len());
+            let (header, bytes) = sealed(&mut bytes, seed, 64);
+            assert_eq!(verify(&bytes, seed, 64), Some(header));
+            assert_eq!(header.group(), 10);
+            assert_eq!(decode_write(&header, &bytes), Some(record));
+            assert_eq!(verify(&bytes, seed, 72), None);
+            assert_eq!(verify(&bytes, Seed::new(0xdead_beef, 4), 64), None);
+            assert_eq!(verify(&bytes[..bytes.len() - 1], seed, 64), None);
+        }
+    }
+
+    #[test]
+    fn a_commit_names_every_record_of_its_group() {
+        let seed = Seed::new(1, 1);
+        let mut bytes = BytesMut::new();
+        encode_write(&mut bytes, &record());
+        let (one, _) = sealed(&mut bytes, seed, 64);
+        let mut bytes = BytesMut::new();
+        encode_control(&mut bytes, 5, b"state");
+        let (two, control) = sealed(&mut bytes, seed, 264);
+        assert_eq!(decode_control(&two, &control).unwrap(), b"state"[..]);
+        let mut bytes = BytesMut::new();
+        assert_eq!(encode_commit(&mut bytes, &[one, two]), commit_bytes(2));
+        let (header, bytes) = sealed(&mut bytes, seed, 400);
+        let commit = decode_commit(&header, &bytes).unwrap();
+        assert_eq!(commit.names, [one.name(), two.name()]);
+        assert_eq!(commit.names[1].slot, 5);
+        assert_eq!(commit.crc_of_crcs, crc_of_crcs([one.crc, two.crc].into_iter()));
+    }
+
+    /// The layout of docs/file-format.md, byte by byte. A change of these bytes is a new format.
+    #[test]
+    fn the_bytes_of_a_record_are_those_of_the_document() {
+        let mut bytes = BytesMut::new();
+        let key = Key { token: Token(0x0102_0304_0506_0708), ..record().key };
+        encode_write(&mut bytes, &Record { key, ..record() });
+        let (_, bytes) = sealed(&mut bytes, Seed::new(0, 1), 64);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = concat!(
+            "9f6d5c7c",
+            "a8000000",
+            "0b00000000000000",
+            "0807060504030201",
+            "06000000",
+            "01000000",
+            "0900",
+            "0300",
+            "01",
+            "01",
+            "00",
+            "07",     // header
+            "6b6579", // key
+            "02",
+            "0100000000000000ffffffffffffffffff01",
+            "02000000000000007f", // context
+            "01",
+            "0300000000000000aa02", // dots
+            "01",
+            "02000000000000008001", // removed
+            "02",                   // entries
+            "020000000000000001",
+            "04",
+            "08",
+            "4e00000000000000",
+            "0470617468",
+            "00",
+            "0300000000000000ac02",
+            "00",
+            "07",
+            "4d00000000000000",
+            "0500000000000000",
+            "ffffffffffffffff",
+            "0576616c7565",   // the last of them
+            "00000000000000", // padding
+        );
+        assert_eq!(hex, expected);
+    }
+
+    #[test]
+    fn forged_bodies_are_refused_and_never_read_past_their_end() {
+        let mut bytes = BytesMut::new();
+        encode_write(&mut bytes, &record());
+        let (header, bytes) = sealed(&mut bytes, Seed::new(0, 1), 64);
+        for at in HEADER_BYTES..bytes.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut forged = BytesMut::from(&bytes[..]);
+                forged[at] = value;
+                // Whatever it says, it says it within its bounds.
+                let record = decode_write(&header, &forged.freeze());
+                assert!(record.is_none_or(|record| record.key.bytes.len() == 3));
+            }
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! Reads everything that the disk holds, and puts right what a crash left unfinished.
 //!
-//! One operation at a time: the list of files, MANIFEST, each segment, then zeros over an unfinished
-//! group, and away with files that no longer count. Nothing is written before everything was read
-//! and understood, and damaged bytes are never overwritten. A segment in which something is missing
-//! is read twice, because the fault may lie in the reading; one that cannot be read as a whole is
-//! read piece by piece, and a piece that fails is a hole.
+//! One operation at a time: the list of files, MANIFEST, each segment, then zeros over an
+//! unfinished group, and away with files that no longer count. Nothing is written before everything
+//! was read and understood, and damaged bytes are never overwritten. A segment in which something
+//! is missing is read twice, because the fault may lie in the reading; one that cannot be read as a
+//! whole is read piece by piece, and a piece that fails is a hole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;

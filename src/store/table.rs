@@ -239,8 +239,8 @@ impl Store {
 
     fn free(&mut self, place: Place) {
         self.cache.remove(place);
-        if let Some(segment) = place.segment() {
-            self.outgoing.freed.push((segment, place.read_bytes()));
+        if place.segment().is_some() {
+            self.outgoing.freed.push(place);
         }
     }
 

@@ -204,6 +204,7 @@ impl Log {
     /// A segment is given up: it is removed as soon as MANIFEST lists it no more.
     pub(super) fn doom(&mut self, number: u32) {
         self.segments.remove(&number);
+        self.filters.remove(&number);
         self.upkeep.doomed.push(number);
         self.upkeep.dirty = true;
     }

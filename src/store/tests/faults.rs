@@ -249,3 +249,26 @@ fn a_batch_that_spans_shards_waits_for_all_its_parts() {
     let groups = node.log.status().groups;
     assert_eq!(groups, 1, "both parts went in one group");
 }
+
+#[test]
+fn keys_that_come_and_go_leave_nothing_behind() {
+    let mut node = Node::start(config(1, SEGMENT_BYTES), MemoryDisk::default(), 0);
+    // Old records that stay: they must not keep the Forgets of others.
+    for number in 0..30 {
+        node.put(&Key::plain(format!("old {number}")), Some(&[1; 80]));
+    }
+    node.settle();
+    for number in 0..2_000 {
+        let key = Key::plain(format!("visitor {number}"));
+        node.put(&key, Some(&[2; 80]));
+        node.settle();
+        node.put(&key, None);
+        node.settle();
+    }
+    node.pass(100);
+    let status = node.log.status();
+    assert!(status.file_bytes < 16 * SEGMENT_BYTES, "{status:?}");
+    assert_eq!(node.stores[0].keys(), 30);
+    let node = node.restart();
+    assert_eq!(node.stores[0].keys(), 30);
+}

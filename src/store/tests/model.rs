@@ -1,9 +1,9 @@
-//! Tables and log against a map: random puts, deletes and batches, reads at any moment, compactions,
-//! crashes of the process and of the machine, restarts with other numbers of shards.
+//! Tables and log against a map: random puts, deletes and batches, reads at any moment,
+//! compactions, crashes of the process and of the machine, restarts with other numbers of shards.
 //!
 //! After each start every shard holds a prefix of what was put there, with everything that was
-//! acknowledged; a batch that spans shards is in all of them or in none; and the clocks hold exactly
-//! the dots of what is there.
+//! acknowledged; a batch that spans shards is in all of them or in none; and the clocks hold
+//! exactly the dots of what is there.
 
 use std::collections::BTreeMap;
 
