@@ -17,7 +17,8 @@ fn random_scenarios_keep_every_promise() {
     let mut failures = String::new();
     let (mut acknowledged, mut events) = (0, 0);
     for seed in seeds {
-        let outcome = sim::run(Options::swarm(seed), false);
+        let outcome = sim::run(Options::swarm(seed), std::env::var_os("PEERAGE_TRACE").is_some());
+        print_trace(&outcome);
         acknowledged += outcome.acknowledged;
         events += outcome.tally.events;
         if !outcome.violations.is_empty() {
@@ -31,11 +32,30 @@ fn random_scenarios_keep_every_promise() {
 }
 
 #[test]
+fn calm_scenarios_refuse_nothing() {
+    for seed in seeds().take(4) {
+        let outcome = sim::run(Options::calm(seed), std::env::var_os("PEERAGE_TRACE").is_some());
+        print_trace(&outcome);
+        assert!(outcome.violations.is_empty(), "{}", story(&outcome));
+        assert!(outcome.acknowledged > 100, "{:?}", outcome.tally);
+        assert_eq!(outcome.tally.unknown, 0, "{:?}", outcome.tally);
+    }
+}
+
+#[test]
 fn one_seed_is_one_history() {
     for seed in [3, 14] {
         let (one, other) =
             (sim::run(Options::swarm(seed), false), sim::run(Options::swarm(seed), false));
         assert_eq!(one.trace.first_difference(&other.trace), None, "seed {seed}");
+    }
+}
+
+/// Every event of a run, where `PEERAGE_TRACE` asks for it.
+fn print_trace(outcome: &Outcome) {
+    for event in outcome.trace.events() {
+        let node = event.node.map_or_else(String::new, |place| format!("n{}", place + 1));
+        println!("{:>12} {node:>3} {:10} {}", event.at_us, event.kind, event.text);
     }
 }
 

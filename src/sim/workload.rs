@@ -129,7 +129,7 @@ impl World {
             25..40 => read(key, level, false),
             40..80 => self.write(client, key, level),
             80..92 => self.delete(client, key, level),
-            _ => self.bulk(level),
+            _ => self.bulk(client, level),
         };
         self.ask(client, kind, line);
     }
@@ -222,7 +222,7 @@ impl World {
         (Kind::Write { key, id, firm: level != Level::One }, line)
     }
 
-    fn bulk(&mut self, level: Level) -> (Kind, String) {
+    fn bulk(&mut self, client: usize, level: Level) -> (Kind, String) {
         let mut keys = BTreeSet::new();
         let tagged = self.chance.client.random::<bool>();
         for _ in 0..self.chance.client.random_range(2..6_u8) {
@@ -239,6 +239,7 @@ impl World {
         let items: Vec<String> = keys
             .into_iter()
             .map(|key| {
+                self.clients[client].shown.remove(&key);
                 let id = self.begin_write(&key, Claim::Known);
                 ids.push(id);
                 format!("{{\"key\":\"{}\",\"value\":\"w{}\"}}", text(&key), id.0)
@@ -272,7 +273,7 @@ impl World {
         }
         let shown = self.clients[client].shown.remove(key).filter(|_| uses_shown);
         let claim = shown.map_or(Claim::Known, |value| {
-            Claim::Seen(self.history.seen_by(self.partition(key), key, &[value]))
+            Claim::AtMost(self.history.seen_by(self.partition(key), key, &[value]))
         });
         (String::new(), claim)
     }

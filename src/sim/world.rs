@@ -432,6 +432,21 @@ impl World {
         let me = self.machines[place].settings.node().tag();
         let mut stored = Vec::new();
         for record in &batch.records {
+            self.trace.note(self.now_us, Some(place), "put", &record.key.bytes, || {
+                let entries: Vec<String> = record
+                    .object
+                    .entries
+                    .iter()
+                    .map(|entry| format!("{}={}", entry.dot, entry.payload.escape_ascii()))
+                    .collect();
+                format!(
+                    "{} {entries:?} ctx {:?} dots {:?} removed {:?}",
+                    record.key.bytes.escape_ascii(),
+                    record.object.ctx,
+                    record.dots,
+                    record.removed
+                )
+            });
             let minted = record.dots.iter().find(|dot| dot.actor.tag() == me);
             if let (Some(&dot), [_]) = (minted, record.dots.as_slice()) {
                 let entry = record.object.entries.iter().find(|entry| entry.dot == dot);

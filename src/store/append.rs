@@ -72,6 +72,13 @@ struct Group {
     noop: bool,
 }
 
+impl Append {
+    /// Whether no operation is under way, and nothing waits for a segment with room.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Idle) && self.staged.is_none()
+    }
+}
+
 impl Log {
     /// The next operation of the write path.
     pub(super) fn begin_append(&mut self, now: Now) -> Option<DiskOp> {

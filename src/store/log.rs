@@ -218,8 +218,11 @@ impl Log {
     pub fn deadline(&self) -> Option<Mono> {
         match self.phase {
             Phase::Running => {
-                let deadlines = [self.append_deadline(), self.upkeep_deadline()];
-                deadlines.into_iter().flatten().min()
+                // Where an operation is under way nothing can be done before it is done: a
+                // deadline that has passed by then would wake the log again and again.
+                let append = self.append_deadline().filter(|_| self.append.is_idle());
+                let upkeep = self.upkeep_deadline().filter(|_| self.upkeep.is_idle());
+                append.into_iter().chain(upkeep).min()
             }
             Phase::Recovering(_) | Phase::Failed => None,
         }

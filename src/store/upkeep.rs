@@ -116,6 +116,11 @@ impl FileStep {
 }
 
 impl Upkeep {
+    /// Whether no operation is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.task, Task::None)
+    }
+
     /// A group needs a segment of `bytes` bytes.
     pub(super) fn want(&mut self, bytes: u64) {
         self.wanted = self.wanted.max(bytes);

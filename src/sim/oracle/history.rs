@@ -36,6 +36,9 @@ pub enum Claim {
     Known,
     /// Just these events: what it was shown, with all that they had replaced.
     Seen(BTreeSet<Dot>),
+    /// At most these events. A leader that has not heard of them yet keeps them as siblings: what
+    /// a connection was shown is one event, and no vector can name one without its predecessors.
+    AtMost(BTreeSet<Dot>),
 }
 
 /// A broken promise, in words.
@@ -129,9 +132,16 @@ impl History {
         let mut past = self.past_of(partition, key, mint.replaced, dot);
         if let Some(write) = mint.write.and_then(|id| self.writes.get_mut(&id)) {
             write.dots.insert(dot);
-            if let Claim::Seen(seen) = &write.claim {
+            let seen = match &write.claim {
+                Claim::Known => None,
+                Claim::Seen(seen) => {
+                    past.extend(seen);
+                    Some(seen)
+                }
+                Claim::AtMost(seen) => Some(seen),
+            };
+            if let Some(seen) = seen {
                 let unseen = mint.replaced.iter().find(|other| !seen.contains(other));
-                past.extend(seen);
                 if let Some(unseen) = unseen.filter(|_| !mint.at_the_cap) {
                     let text = format!("{dot} replaced {unseen}, which its writer had not seen");
                     self.violate("D2 no concurrent write is dropped", key, text);
