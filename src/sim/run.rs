@@ -47,7 +47,8 @@ pub fn run(options: Options, keep_trace: bool) -> Outcome {
         world.mend();
         world.judge();
     } else {
-        world.complain("V1 a cluster is born", String::from("none was born within 20 s"));
+        let text = world.states();
+        world.complain("V1 a cluster is born", text);
     }
     world.check_batches();
     Outcome {
@@ -74,6 +75,11 @@ impl World {
         holds(self)
     }
 
+    /// How every node stands, for people.
+    fn states(&self) -> String {
+        self.machines.iter().map(Machine::state).collect::<Vec<_>>().join("; ")
+    }
+
     /// Whether every node is a member of one cluster that lists all.
     fn is_born(&self) -> bool {
         self.machines.iter().all(|machine| {
@@ -89,7 +95,7 @@ impl World {
     /// Compares every key, as all replicas know it, with its history.
     fn judge(&mut self) {
         if !self.wait(|world| world.is_born() && world.clients.iter().all(Client::is_idle)) {
-            let text = self.machines.iter().map(Machine::state).collect::<Vec<_>>().join("; ");
+            let text = self.states();
             return self.complain("V1 a mended cluster works", text);
         }
         // Twice: the first reading repairs, the second must find what the first one showed.

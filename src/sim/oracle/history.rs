@@ -223,15 +223,20 @@ impl History {
         }
         for value in values {
             let dots = facts.by_value.get(value).cloned().unwrap_or_default();
-            let knows = |other: &Bytes| {
-                other != value
-                    && facts.by_value.get(other).is_some_and(|others| {
-                        others.iter().any(|other| self.knows(partition, *other, &dots))
-                    })
-            };
-            if let Some(other) = values.iter().find(|other| knows(other)) {
-                let (value, other) = (value.escape_ascii(), other.escape_ascii());
-                let text = format!("{value} is shown beside {other}, which had replaced it");
+            // A retry made its write more than once, and a writer may have seen one of the copies
+            // only: then the others stay beside what it wrote.
+            let others: BTreeSet<Dot> = values
+                .iter()
+                .filter(|other| *other != value)
+                .filter_map(|other| facts.by_value.get(other))
+                .flatten()
+                .copied()
+                .collect();
+            let is_replaced =
+                |dot: &Dot| others.iter().any(|by| self.knows(partition, *by, &[*dot].into()));
+            if !dots.is_empty() && dots.iter().all(is_replaced) {
+                let value = value.escape_ascii();
+                let text = format!("{value} is shown beside what had replaced it: {values:?}");
                 self.violate("D2 siblings are exact", key, text);
             }
         }
@@ -305,8 +310,11 @@ impl History {
                 }
             } else if fate == Fate::Acknowledged
                 && event.value.is_some()
-                && !write.is_some_and(|write| write.dots.iter().any(|copy| live.contains(copy)))
-                && !self.is_excused(partition, &facts, dot, &live)
+                && !write.is_some_and(|write| {
+                    write.dots.iter().any(|copy| {
+                        live.contains(copy) || self.is_excused(partition, &facts, *copy, &live)
+                    })
+                })
             {
                 let text = format!("{dot} was acknowledged; nothing that is left descends from it");
                 found.push(("D1 nothing acknowledged is lost", text));
