@@ -205,7 +205,7 @@ impl World {
 
     fn write(&mut self, client: usize, key: Key, level: Level) -> (Kind, String) {
         let (context, claim) = self.context(client, &key, true);
-        let id = self.begin_write(&key, claim);
+        let id = self.begin_write(&key, claim, false);
         let (name, word, number) = (text(&key), level.name(), id.0);
         let line = format!(
             "{{\"cmd\":\"SET\",\"key\":\"{name}\",\"value\":\"w{number}\",\"level\":\"{word}\"{context}}}\n"
@@ -215,7 +215,7 @@ impl World {
 
     fn delete(&mut self, client: usize, key: Key, level: Level) -> (Kind, String) {
         let (context, claim) = self.context(client, &key, false);
-        let id = self.begin_write(&key, claim);
+        let id = self.begin_write(&key, claim, true);
         let (name, word) = (text(&key), level.name());
         let line =
             format!("{{\"cmd\":\"DELETE\",\"key\":\"{name}\",\"level\":\"{word}\"{context}}}\n");
@@ -240,7 +240,7 @@ impl World {
             .into_iter()
             .map(|key| {
                 self.clients[client].shown.remove(&key);
-                let id = self.begin_write(&key, Claim::Known);
+                let id = self.begin_write(&key, Claim::Known, false);
                 ids.push(id);
                 format!("{{\"key\":\"{}\",\"value\":\"w{}\"}}", text(&key), id.0)
             })
@@ -251,10 +251,10 @@ impl World {
         (Kind::Bulk { ids }, line)
     }
 
-    fn begin_write(&mut self, key: &Key, claim: Claim) -> WriteId {
+    fn begin_write(&mut self, key: &Key, claim: Claim, deletes: bool) -> WriteId {
         self.writes += 1;
         let id = WriteId(self.writes);
-        self.history.begin(id, key.clone(), claim);
+        self.history.begin(id, key.clone(), claim, deletes);
         id
     }
 

@@ -80,6 +80,8 @@ struct Write {
     /// When it was acknowledged by so many replicas that every read of a majority must see it.
     firm_since_us: Option<u64>,
     dots: BTreeSet<Dot>,
+    /// Whether it writes no value. A leader's record does not tell which delete it carries out.
+    deletes: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -115,10 +117,10 @@ pub struct Mint<'a> {
 
 impl History {
     /// A client is about to send a write.
-    pub fn begin(&mut self, id: WriteId, key: Key, claim: Claim) {
+    pub fn begin(&mut self, id: WriteId, key: Key, claim: Claim, deletes: bool) {
         self.keys.entry(key.clone()).or_default().writes.push(id);
         let dots = BTreeSet::new();
-        let write = Write { key, claim, fate: Fate::Open, firm_since_us: None, dots };
+        let write = Write { key, claim, fate: Fate::Open, firm_since_us: None, dots, deletes };
         self.writes.insert(id, write);
     }
 
@@ -148,6 +150,9 @@ impl History {
                 }
             }
         }
+        if mint.value.is_none() {
+            past.extend(self.claimed_by_deletes(key));
+        }
         let facts = self.keys.entry(key.clone()).or_default();
         facts.dots.insert(dot);
         if let Some(value) = mint.value {
@@ -176,6 +181,21 @@ impl History {
             }
         }
         past
+    }
+
+    /// What the deletes of a key that are not answered yet say that they have seen.
+    fn claimed_by_deletes(&self, key: &Key) -> BTreeSet<Dot> {
+        let ids = self.keys.get(key).into_iter().flat_map(|facts| &facts.writes);
+        let deletes = ids.filter_map(|id| self.writes.get(id)).filter(|write| write.deletes);
+        deletes
+            .filter(|write| write.fate == Fate::Open)
+            .filter_map(|write| match &write.claim {
+                Claim::Seen(seen) => Some(seen),
+                Claim::Known | Claim::AtMost(_) => None,
+            })
+            .flatten()
+            .copied()
+            .collect()
     }
 
     /// Some disk has stored this event.
@@ -223,17 +243,17 @@ impl History {
         }
         for value in values {
             let dots = facts.by_value.get(value).cloned().unwrap_or_default();
-            // A retry made its write more than once, and a writer may have seen one of the copies
-            // only: then the others stay beside what it wrote.
-            let others: BTreeSet<Dot> = values
-                .iter()
-                .filter(|other| *other != value)
-                .filter_map(|other| facts.by_value.get(other))
-                .flatten()
-                .copied()
-                .collect();
-            let is_replaced =
-                |dot: &Dot| others.iter().any(|by| self.knows(partition, *by, &[*dot].into()));
+            // A retry made its write more than once. A writer may have seen one of the copies only,
+            // and of its own copies one leader may have known what another did not.
+            let is_replaced = |dot: &Dot| {
+                let copies = values
+                    .iter()
+                    .filter(|other| *other != value)
+                    .filter_map(|other| facts.by_value.get(other));
+                copies.into_iter().any(|copies| {
+                    copies.iter().all(|by| self.knows(partition, *by, &[*dot].into()))
+                })
+            };
             if !dots.is_empty() && dots.iter().all(is_replaced) {
                 let value = value.escape_ascii();
                 let text = format!("{value} is shown beside what had replaced it: {values:?}");
@@ -436,7 +456,7 @@ mod tests {
         for (id, dot, replaced, claim) in
             [(1, dot(1, 1), &[][..], Claim::Known), (2, dot(2, 1), replaced, claim)]
         {
-            history.begin(WriteId(id), key.clone(), claim);
+            history.begin(WriteId(id), key.clone(), claim, false);
             history.minted(Mint {
                 partition: HOME,
                 dot,
