@@ -19,6 +19,9 @@ use crate::time::Mono;
 const ATTEMPT_MS: u64 = 1_000;
 /// Doublings of that time, at most.
 const ATTEMPT_DOUBLINGS: u32 = 3;
+/// Time after which a question is asked again of those who have not answered, in milliseconds. A
+/// link that breaks takes with it what was on its way, and a birth needs every answer.
+const REPEAT_MS: u64 = 250;
 /// Least pause after an attempt that failed, in milliseconds; a random part comes on top of it.
 const PAUSE_MS: u64 = 100;
 
@@ -26,6 +29,10 @@ const PAUSE_MS: u64 = 100;
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     current: Option<(Proposal, Mono)>,
+    /// Whether `current` is a birth that nobody has begun before.
+    is_fresh_birth: bool,
+    /// When those who have not answered are asked again.
+    repeat_at: Mono,
     /// Nothing is proposed before this.
     not_before: Mono,
     failures: u32,
@@ -44,7 +51,7 @@ impl Attempts {
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.current.as_ref().map(|(_, until)| *until)
+        self.current.as_ref().map(|(_, until)| self.repeat_at.min(*until))
     }
 }
 
@@ -91,19 +98,37 @@ impl Cluster {
 
     fn begin(&mut self, proposal: Proposal, is_fresh_birth: bool, out: &mut Output) {
         let patience = ATTEMPT_MS << self.attempts.failures.min(ATTEMPT_DOUBLINGS);
-        let (instance, ballot) = (proposal.instance, proposal.ballot);
-        let acceptors = proposal.acceptors.clone();
         self.attempts.current = Some((proposal, self.now.mono.plus_ms(patience)));
-        for &node in &acceptors {
-            let fresh_birth = is_fresh_birth.then(|| acceptors.clone());
-            self.tell(node, Message::PaxPrepare { instance, ballot, fresh_birth }, out);
+        self.attempts.is_fresh_birth = is_fresh_birth;
+        self.ask(out);
+    }
+
+    /// Asks everybody who has not answered, for the first time or again.
+    fn ask(&mut self, out: &mut Output) {
+        self.attempts.repeat_at = self.now.mono.plus_ms(REPEAT_MS);
+        let Some((proposal, _)) = &self.attempts.current else { return };
+        let (instance, ballot) = (proposal.instance, proposal.ballot);
+        let (nodes, layout) = proposal.unanswered();
+        let question = match layout.cloned() {
+            Some(layout) => Message::PaxAccept { ballot, layout },
+            None => {
+                let members = proposal.acceptors.clone();
+                let fresh_birth = self.attempts.is_fresh_birth.then_some(members);
+                Message::PaxPrepare { instance, ballot, fresh_birth }
+            }
+        };
+        for node in nodes {
+            self.tell(node, question.clone(), out);
         }
     }
 
-    /// Gives up an attempt whose time is over.
-    pub(super) fn attempts_on_time(&mut self) {
-        if self.attempts.deadline().is_some_and(|until| self.now.mono >= until) {
+    /// Gives up an attempt whose time is over, and asks again where answers are late.
+    pub(super) fn attempts_on_time(&mut self, out: &mut Output) {
+        let Some((_, until)) = &self.attempts.current else { return };
+        if self.now.mono >= *until {
             self.fail_attempt();
+        } else if self.now.mono >= self.attempts.repeat_at {
+            self.ask(out);
         }
     }
 
@@ -204,7 +229,7 @@ impl Cluster {
     ) {
         let Some((proposal, _)) = &mut self.attempts.current else { return };
         let progress = proposal.on_promise(from, instance, ballot, vote);
-        self.on_progress(ballot, progress, out);
+        self.on_progress(progress, out);
     }
 
     pub(super) fn on_accepted(
@@ -216,7 +241,7 @@ impl Cluster {
     ) {
         let Some((proposal, _)) = &mut self.attempts.current else { return };
         let progress = proposal.on_accepted(from, instance, ballot);
-        self.on_progress(ballot, progress, out);
+        self.on_progress(progress, out);
     }
 
     pub(super) fn on_reject(&mut self, instance: u64, ballot: Ballot, promised: Ballot) {
@@ -227,7 +252,7 @@ impl Cluster {
         }
     }
 
-    fn on_progress(&mut self, ballot: Ballot, progress: Progress, out: &mut Output) {
+    fn on_progress(&mut self, progress: Progress, out: &mut Output) {
         match progress {
             Progress::Waiting => {}
             Progress::Nothing => self.fail_attempt(),
@@ -235,13 +260,7 @@ impl Cluster {
                 let proposal = Proposal::birth(self.next_ballot(), members, None);
                 self.begin(proposal, false, out);
             }
-            Progress::Propose(layout) => {
-                let (proposal, _) = self.attempts.current.as_ref().expect("it made progress");
-                for node in proposal.acceptors.clone() {
-                    let layout = Arc::clone(&layout);
-                    self.tell(node, Message::PaxAccept { ballot, layout }, out);
-                }
-            }
+            Progress::Propose => self.ask(out),
             Progress::Chosen(layout) => {
                 self.attempts.current = None;
                 self.on_chosen(&layout, out);

@@ -235,7 +235,7 @@ impl Cluster {
         self.changed |= self.links.on_time(now.mono, |to, ping| Self::tell_at_once(to, ping, out));
         out.reset.extend(self.links.take_dead(now.mono));
         self.on_input(input, out);
-        self.attempts_on_time();
+        self.attempts_on_time(out);
         self.unborn_on_time(out);
         self.newcomers_on_time(out);
         self.gossip_on_time(out);

@@ -77,8 +77,8 @@ enum Stage {
 pub(super) enum Progress {
     /// Nothing yet.
     Waiting,
-    /// Ask the acceptors to accept this.
-    Propose(Arc<Layout>),
+    /// Ask the acceptors to accept the value that the promises leave.
+    Propose,
     /// It is decided.
     Chosen(Arc<Layout>),
     /// A birth of these members may have happened: take that one over, in a higher ballot.
@@ -117,6 +117,21 @@ impl Proposal {
         Self { instance, ballot, acceptors, needed, own, stage }
     }
 
+    /// The acceptors that have not answered the question of now, and the value where the question
+    /// is whether they accept it.
+    pub(super) fn unanswered(&self) -> (Vec<NodeId>, Option<&Arc<Layout>>) {
+        let without = |answered: &dyn Fn(&NodeId) -> bool| {
+            self.acceptors.iter().filter(|node| !answered(node)).copied().collect()
+        };
+        match &self.stage {
+            Stage::Preparing(promises) => (without(&|node| promises.contains_key(node)), None),
+            Stage::Accepting { layout, accepted } => {
+                (without(&|node| accepted.contains(node)), Some(layout))
+            }
+            Stage::Over => (Vec::new(), None),
+        }
+    }
+
     /// Whether this is the ballot that an answer belongs to, and the answer counts.
     fn counts(&self, from: NodeId, instance: u64, ballot: Ballot) -> bool {
         instance == self.instance && ballot == self.ballot && self.acceptors.contains(&from)
@@ -147,8 +162,8 @@ impl Proposal {
             self.stage = Stage::Over;
             return Progress::Elsewhere(layout.roles.keys().copied().collect());
         }
-        self.stage = Stage::Accepting { layout: Arc::clone(&layout), accepted: BTreeSet::new() };
-        Progress::Propose(layout)
+        self.stage = Stage::Accepting { layout, accepted: BTreeSet::new() };
+        Progress::Propose
     }
 
     pub(super) fn on_accepted(&mut self, from: NodeId, instance: u64, ballot: Ballot) -> Progress {

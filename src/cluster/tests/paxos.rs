@@ -215,10 +215,11 @@ impl Trial {
         let Some(proposal) = &mut self.proposers.get_mut(&node).unwrap().proposal else { return };
         match vote(proposal, instance) {
             Progress::Waiting | Progress::Nothing => {}
-            Progress::Propose(layout) => {
-                for &to in &proposal.acceptors {
-                    self.post.push((to, Letter::Accept(node, ballot, Arc::clone(&layout))));
-                }
+            Progress::Propose => {
+                let (nodes, layout) = proposal.unanswered();
+                let layout = layout.expect("it proposes a value");
+                let letter = |to| (to, Letter::Accept(node, ballot, Arc::clone(layout)));
+                self.post.extend(nodes.into_iter().map(letter));
             }
             Progress::Elsewhere(members) => {
                 if self.broken == Broken::TakesOverAnySet {
