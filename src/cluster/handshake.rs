@@ -14,6 +14,8 @@ const TEXT_BYTES_MAX: usize = 255;
 const CLONED_MS: u64 = 3_000;
 /// Time after which such a word is forgotten, in milliseconds.
 const CLONED_FORGET_MS: u64 = 60_000;
+/// Different refusals that are told to people.
+const WARNINGS_MAX: usize = 100;
 
 impl Cluster {
     /// What this node says first on every link, now.
@@ -22,7 +24,7 @@ impl Cluster {
         Hello {
             node: self.me,
             public_key: self.settings.public_key,
-            name: self.settings.name.clone(),
+            name: self.name().to_owned(),
             zone: self.settings.zone.clone(),
             generation: self.generation,
             cluster_addr: self.settings.cluster_addr.clone(),
@@ -84,29 +86,34 @@ impl Cluster {
     ) {
         let Err(refusal) = self.admit(hello) else { return };
         if hello.node != self.me {
-            out.notices.push((Severity::Warning, refusal.to_string()));
+            self.warn_once(&refusal, out);
             return;
         }
         if refusal.code == CODE_SEED_IS_SELF {
-            if let Some(addr) = dialed {
-                self.unborn.on_answer(addr, self.me);
-                self.changed = true;
-            }
+            self.on_own_addr(dialed);
         } else if hello.generation <= self.generation && self.refused.is_none() {
             // Whoever started later stops; the one that was there first goes on.
             self.refuse(refusal);
         } else {
-            out.notices.push((Severity::Warning, refusal.to_string()));
+            self.warn_once(&refusal, out);
         }
     }
 
-    /// Another node refused this one.
-    pub(super) fn on_refused(&mut self, refusal: Refusal, out: &mut Output) {
+    /// Another node refused this one, or this one itself did: who dials itself hears its own
+    /// refusal as the dialler.
+    pub(super) fn on_refused(
+        &mut self,
+        dialed: Option<String>,
+        refusal: Refusal,
+        out: &mut Output,
+    ) {
         let now = self.now.mono;
+        if refusal.code == CODE_SEED_IS_SELF {
+            self.on_own_addr(dialed);
+            return;
+        }
         if refusal.code != CODE_IDENTITY_CLONED {
-            if refusal.code != CODE_SEED_IS_SELF {
-                out.notices.push((Severity::Warning, refusal.to_string()));
-            }
+            self.warn_once(&refusal, out);
             return;
         }
         let first = self.cloned_since.filter(|&since| now.ms_since(since) < CLONED_FORGET_MS);
@@ -114,6 +121,28 @@ impl Cluster {
         if now.ms_since(first) >= CLONED_MS && self.refused.is_none() {
             self.refuse(refusal);
         }
+    }
+
+    /// This node answered at an address that it dialled.
+    fn on_own_addr(&mut self, dialed: Option<String>) {
+        if let Some(addr) = dialed {
+            self.unborn.on_answer(addr, self.me);
+            self.changed = true;
+        }
+    }
+
+    /// A refusal comes again with every dial; people need it once.
+    fn warn_once(&mut self, refusal: &Refusal, out: &mut Output) {
+        let text = refusal.to_string();
+        if self.warned.len() < WARNINGS_MAX && self.warned.insert(text.clone()) {
+            out.notices.push((Severity::Warning, text));
+        }
+    }
+
+    /// The name of this node: that of the layout, which others show, else its own.
+    pub(super) fn name(&self) -> &str {
+        let role = self.chain.newest().and_then(|link| link.layout.roles.get(&self.me));
+        role.map_or(&self.settings.name, |role| &role.name)
     }
 
     /// This node cannot go on.

@@ -167,6 +167,8 @@ pub struct Cluster {
     /// What this node says to itself, and the record that it rests on.
     mail: VecDeque<(Seq, Message)>,
     cloned_since: Option<Mono>,
+    /// Refusals that people were told of.
+    warned: BTreeSet<String>,
     refused: Option<Refusal>,
     stopping: bool,
     /// Whether something changed that the view or the addresses to dial show.
@@ -217,6 +219,7 @@ impl Cluster {
             next_gossip: now.mono,
             mail: VecDeque::new(),
             cloned_since: None,
+            warned: BTreeSet::new(),
             refused: None,
             stopping: false,
             changed: true,
@@ -269,6 +272,14 @@ impl Cluster {
 
     fn start(&mut self, out: &mut Output) {
         self.generation_seq = Some(self.journal.remember_epoch(self.generation, out));
+        if self.name() != self.settings.name {
+            let text = format!(
+                "this node is a member under the name {}; --node-id {} has no effect",
+                self.name(),
+                self.settings.name
+            );
+            out.notices.push((Severity::Warning, text));
+        }
         let bound = self.acceptor.accepted.is_some() || self.unborn.asked.is_some();
         if self.chain.newest().is_none() && self.settings.seeds.is_empty() && !bound {
             let cluster = ClusterId(self.rng.random());
@@ -283,7 +294,7 @@ impl Cluster {
             Input::Tick | Input::DialFailed { .. } => {}
             Input::LinkUp { hello, dialed } => self.on_link_up(hello, dialed, out),
             Input::NotAdmitted { hello, dialed } => self.on_not_admitted(&hello, dialed, out),
-            Input::Refused { refusal, .. } => self.on_refused(refusal, out),
+            Input::Refused { dialed, refusal } => self.on_refused(dialed, refusal, out),
             Input::LinkDown { node } => {
                 self.changed |= self.links.on_down(node);
                 self.unborn.on_down(node);

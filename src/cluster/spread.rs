@@ -103,7 +103,7 @@ impl Cluster {
         let durable = self.generation_seq.is_some_and(|seq| self.journal.is_durable(seq));
         let view = View {
             me: self.me,
-            name: self.settings.name.clone(),
+            name: self.name().to_owned(),
             actor: durable.then(|| Actor::new(self.me.tag(), self.generation)),
             phase,
             layout: link.map(|link| Arc::clone(&link.layout)),

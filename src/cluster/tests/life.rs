@@ -149,6 +149,18 @@ fn a_taken_name_is_refused_in_words() {
 }
 
 #[test]
+fn a_member_that_is_started_under_another_name_keeps_the_one_that_others_know() {
+    let mut world = born(2);
+    world.kill(1);
+    world.nodes[1].settings.name = String::from("renamed");
+    world.start(1);
+    world.run_ms(1_000);
+    assert_eq!(world.view(1).name, "n1");
+    assert!(world.nodes[1].notices.iter().any(|text| text.contains("renamed")));
+    assert_eq!(world.hello(1).name, "n1");
+}
+
+#[test]
 fn a_restart_at_another_address_heals_without_seeds() {
     let mut world = born(3);
     world.kill(1);

@@ -270,12 +270,12 @@ fn first_failure(trials: u64, is_birth: bool, broken: Broken) -> Option<u64> {
 
 #[test]
 fn no_two_values_are_chosen_for_one_epoch() {
-    assert_eq!(first_failure(1_500, false, Broken::Nothing), None);
+    assert_eq!(first_failure(700, false, Broken::Nothing), None);
 }
 
 #[test]
 fn no_node_is_born_twice() {
-    assert_eq!(first_failure(1_500, true, Broken::Nothing), None);
+    assert_eq!(first_failure(700, true, Broken::Nothing), None);
 }
 
 #[test]
