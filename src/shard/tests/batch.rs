@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rand::RngExt;
 
-use super::super::Ticket;
-use super::world::{Faults, World, get, put};
+use super::super::message::{CallId, HoldWork};
+use super::super::{Input, Message, ShardId, Ticket};
+use super::world::{Faults, World, get, node_id, put};
 use crate::api::{Fault, Level, Op, Reply, Request, WriteContext};
 use crate::hash::Key;
 use crate::limits::{BATCH_BYTES_MAX, BATCHES_BYTES_MAX};
@@ -317,6 +318,44 @@ fn a_batch_that_too_few_members_acknowledge_is_unknown_and_not_refused() {
     assert!(written(&world.call(0, one), 4));
     world.heal();
     world.check_converged(&keys);
+}
+
+fn hold(world: &World, key: &Key) -> Message {
+    let call = CallId::new(ShardId(1), 77 << 16);
+    let partition = world.place(key).0;
+    let items = vec![(partition, key.clone(), Bytes::from_static(b"never"))];
+    Message::Hold { call, partition, batch: call.0, work: HoldWork::Put { rid: 1, items } }
+}
+
+fn key_of_shard(world: &World, shard: u16) -> Key {
+    let is_there = |key: &Key| world.place(key).0.0 % 2 == shard;
+    keys(20).into_iter().find(is_there).expect("each of two shards has some of twenty keys")
+}
+
+#[test]
+fn a_hold_that_its_release_overtook_is_let_go_again() {
+    let mut world = World::new(10, 1, 2, 1, 8, slow(0));
+    let (key, from) = (key_of_shard(&world, 0), node_id(0));
+    let hold = hold(&world, &key);
+    let Message::Hold { partition, batch, .. } = hold else { unreachable!() };
+    let release = Message::Release { partition, batch };
+    world.step(0, 0, Input::Peer { from, message: release });
+    world.step(0, 0, Input::Peer { from, message: hold });
+    let ticket = world.ask(0, 0, get(&key));
+    assert!(!world.replies.contains_key(&ticket), "the key is held");
+    world.run();
+    let reply = &world.replies[&ticket];
+    assert!(matches!(reply, Reply::Read(read) if read.siblings.is_empty()), "{reply:?}");
+    world.heal();
+}
+
+#[test]
+fn another_node_cannot_hold_keys_here() {
+    let mut world = World::new(11, 2, 2, 2, 8, slow(0));
+    let key = key_of_shard(&world, 0);
+    let message = hold(&world, &key);
+    world.step(0, 0, Input::Peer { from: node_id(1), message });
+    assert_eq!(world.nodes[0].units[0].shard.waiting(), (0, 0));
 }
 
 #[test]
