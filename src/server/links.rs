@@ -379,3 +379,83 @@ impl<'a> Post<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(lane: peer::Link) -> Link {
+        let hello = Hello {
+            node: NodeId([2; 16]),
+            public_key: [0; 32],
+            name: String::from("peer"),
+            zone: String::new(),
+            generation: 1,
+            cluster_addr: String::new(),
+            client_addr: String::new(),
+            cluster: None,
+            layout_epoch: 0,
+            layout_hash: crate::cluster::LayoutHash::default(),
+            partitions: 16,
+            replicas: 3,
+        };
+        Link::new(7, &hello, lane, NodeId([1; 16]))
+    }
+
+    #[test]
+    fn a_link_queues_up_to_its_bound_and_nothing_once_it_is_closed() {
+        let full = link(peer::Link::Control);
+        let half = Bytes::from(vec![0; LINK_QUEUE_BYTES_MAX / 2]);
+        assert!(full.is_flushed());
+        assert!(full.push(half.clone()));
+        assert!(full.push(half.clone()));
+        assert!(!full.push(Bytes::from_static(b"x")));
+        assert!(!full.is_flushed());
+        let empty = link(peer::Link::Control);
+        // A frame may be longer than the bound; alone it still goes.
+        assert!(empty.push(vec![0; LINK_QUEUE_BYTES_MAX + 1].into()));
+        let closed = link(peer::Link::Control);
+        closed.close();
+        assert!(!closed.push(half));
+    }
+
+    #[test]
+    fn shards_share_the_data_links_and_fall_back_on_the_control_link() {
+        let control = Arc::new(link(peer::Link::Control));
+        let mut links = PeerLinks { control: Some(Arc::clone(&control)), ..PeerLinks::default() };
+        let lane_of = |links: &PeerLinks, shard| links.lane_of(ShardId(shard)).unwrap().lane;
+        assert_eq!(lane_of(&links, 0), peer::Link::Control);
+        for number in [0, 1] {
+            links.data.insert(number, Some(Arc::new(link(peer::Link::Data(number)))));
+        }
+        assert_eq!(
+            [0, 1, 2, 3].map(|shard| lane_of(&links, shard)),
+            [0, 1, 0, 1].map(peer::Link::Data)
+        );
+        links.data.insert(0, None);
+        assert_eq!([0, 1].map(|shard| lane_of(&links, shard)), [1, 1].map(peer::Link::Data));
+    }
+
+    #[test]
+    fn chunks_are_written_whole_and_in_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut other, _) = listener.accept().await.unwrap();
+            let (_reader, mut writer) = stream.into_split();
+            // Longer together than what a socket takes at once.
+            let mut chunks: Vec<Bytes> =
+                (0..60).map(|index| Bytes::from(vec![index; 200_000])).collect();
+            let expected = chunks.concat();
+            let mut received = Vec::new();
+            let write = async {
+                write_all(&mut writer, &mut chunks).await.unwrap();
+                drop(writer);
+            };
+            let ((), read) = tokio::join!(write, other.read_to_end(&mut received));
+            read.unwrap();
+            assert!(received == expected, "the bytes differ");
+        });
+    }
+}

@@ -1,13 +1,16 @@
 //! Whole nodes in one process, over real sockets and real files.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::*;
-use crate::cluster::{Phase, View};
+use crate::cluster::{Hello, LayoutHash, Phase, View};
 use crate::config::Config;
+use crate::wire::peer::{self, Frame, Greeting};
 
 /// Time within which everything here must happen; reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -232,7 +235,7 @@ fn a_stopping_node_answers_what_it_was_asked() {
     assert_eq!(talk.hear(), "+OK");
     node.shutdown();
     let mut rest = String::new();
-    std::io::Read::read_to_string(&mut talk.reader, &mut rest).unwrap();
+    talk.reader.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "+OK\r\n".repeat(99));
 }
 
@@ -254,4 +257,59 @@ fn a_directory_or_port_in_use_and_a_public_address_are_refused() {
     node.kill();
     let again = start(&path, vec![], &LinkControl::default());
     assert_eq!(again.failed(), None);
+}
+
+#[test]
+fn what_is_no_greeting_closes_a_link_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(&folder.path().join("n1"), vec![], &LinkControl::default());
+    wait_until(&node, "birth", is_ready);
+    let mut frame = BytesMut::new();
+    peer::encode(&Frame::Cluster(crate::cluster::Message::Leaving), &mut frame).unwrap();
+    let mut damaged = frame.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\nfill the header"[..], &frame, &damaged] {
+        let mut stream = TcpStream::connect(node.cluster_addr()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        // Closed with or without bytes that were never read; either way nothing is said.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{answer:?}");
+    }
+    assert_eq!(Talk::to(node.client_addr()).ask("SET k v"), "+OK");
+    assert_eq!(node.failed(), None);
+}
+
+#[test]
+fn a_node_of_a_future_without_a_common_version_is_told_both_ranges() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(&folder.path().join("n1"), vec![], &LinkControl::default());
+    let hello = Hello {
+        node: node.id(),
+        public_key: [0; 32],
+        name: String::from("future"),
+        zone: String::new(),
+        generation: 1,
+        cluster_addr: String::new(),
+        client_addr: String::new(),
+        cluster: None,
+        layout_epoch: 0,
+        layout_hash: LayoutHash::default(),
+        partitions: 16,
+        replicas: 3,
+    };
+    let greeting =
+        Greeting { protocol_min: 98, protocol_max: 99, link: peer::Link::Control, hello };
+    let mut frame = BytesMut::new();
+    peer::encode(&Frame::Hello(greeting), &mut frame).unwrap();
+    let mut stream = TcpStream::connect(node.cluster_addr()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&frame).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let mut answer = BytesMut::from(&answer[..]);
+    let Ok(Some(Frame::Refusal(refusal))) = peer::decode(&mut answer) else { panic!("{answer:?}") };
+    assert!(refusal.text.contains("98 to 99"), "{refusal}");
 }
