@@ -14,7 +14,7 @@ pub(crate) mod node;
 pub(crate) mod resp;
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -97,9 +97,10 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port between {FIRST} and {}", FIRST + COUNT);
 }
 
-/// The binary under test.
-pub(crate) fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_peerage"))
+/// The binary under test: the one that Cargo built beside the tests, or the one that PEERAGE names.
+pub(crate) fn binary() -> PathBuf {
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_peerage"));
+    std::env::var_os("PEERAGE").map_or_else(built, PathBuf::from)
 }
 
 /// Runs the command line of the binary to its end.
