@@ -109,13 +109,12 @@ impl Cluster {
         let Some((proposal, _)) = &self.attempts.current else { return };
         let (instance, ballot) = (proposal.instance, proposal.ballot);
         let (nodes, layout) = proposal.unanswered();
-        let question = match layout.cloned() {
-            Some(layout) => Message::PaxAccept { ballot, layout },
-            None => {
-                let members = proposal.acceptors.clone();
-                let fresh_birth = self.attempts.is_fresh_birth.then_some(members);
-                Message::PaxPrepare { instance, ballot, fresh_birth }
-            }
+        let question = if let Some(layout) = layout.cloned() {
+            Message::PaxAccept { ballot, layout }
+        } else {
+            let members = proposal.acceptors.clone();
+            let fresh_birth = self.attempts.is_fresh_birth.then_some(members);
+            Message::PaxPrepare { instance, ballot, fresh_birth }
         };
         for node in nodes {
             self.tell(node, question.clone(), out);

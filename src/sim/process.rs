@@ -10,9 +10,10 @@ use std::sync::atomic::AtomicU64;
 use bytes::{Bytes, BytesMut};
 
 use super::network::Place;
-use crate::causality::NodeId;
+use crate::causality::{NodeId, PartitionClock};
 use crate::cluster::{self, Cluster, Hello, Settings, View};
 use crate::config::Config;
+use crate::hash::PartitionId;
 use crate::limits::TURN_INPUTS_MAX;
 use crate::shard::message::Route;
 use crate::shard::{Batch, Input, Message, Seq, Shard, ShardConfig, ShardId, Ticket};
@@ -53,8 +54,8 @@ pub(super) enum Effect {
     Put(u16, Seq, Batch),
     /// Every put of a shard up to here is durable.
     Durable(u16, Seq),
-    /// Recovery found this.
-    Recovered(Box<Damage>),
+    /// Recovery found this damage, and these clocks.
+    Recovered(Box<Damage>, BTreeMap<PartitionId, PartitionClock>),
     /// The process cannot go on.
     Ended(String),
 }
@@ -327,6 +328,7 @@ impl Process {
             Ok(cluster) => cluster,
             Err(refusal) => return out.push(Effect::Ended(refusal.to_string())),
         };
+        let clocks = found.shards.iter().flat_map(|shard| shard.clocks.clone()).collect();
         let lanes = (0..).zip(found.shards).map(|(shard, recovered)| {
             let config = ShardConfig {
                 shard: ShardId(shard),
@@ -353,7 +355,7 @@ impl Process {
             write_seq: Facts::first_write_seq(now.unix_ms),
             started_unix_ms: now.unix_ms,
         };
-        out.push(Effect::Recovered(Box::new(found.damage)));
+        out.push(Effect::Recovered(Box::new(found.damage), clocks));
         running.control(now, cluster::Input::Tick, &mut self.log, out);
         self.running = Some(running);
     }

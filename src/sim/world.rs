@@ -18,7 +18,7 @@ use super::oracle::{History, Mint, WriteId};
 use super::process::{Birth, Effect, Process, place_of};
 use super::trace::Trace;
 use super::workload::{Client, write_id};
-use crate::causality::{Dot, NodeId};
+use crate::causality::{Dot, NodeId, PartitionClock};
 use crate::cluster::{self, Hello, Settings};
 use crate::config::{Config, Durability};
 use crate::hash::{Key, PartitionId};
@@ -57,11 +57,19 @@ pub struct World {
     /// Keys whose history was judged.
     pub(super) verdicts: BTreeSet<Key>,
     /// What nodes put that was not durable when last heard of.
-    undurable: BTreeMap<PutId, Vec<(PartitionId, Dot)>>,
+    undurable: BTreeMap<PutId, Undurable>,
 }
 
 /// Place, life, shard, number.
 type PutId = (Place, u64, u16, Seq);
+
+/// A put of which it is not known yet whether a disk has it.
+#[derive(Debug)]
+struct Undurable {
+    dots: Vec<(PartitionId, Dot)>,
+    /// The batch over several shards that it is a part of.
+    group: Option<u64>,
+}
 
 /// One stream for each family of chance.
 #[derive(Debug)]
@@ -388,7 +396,8 @@ impl World {
             }
             Effect::Put(shard, seq, batch) => self.on_put(place, life, shard, seq, &batch),
             Effect::Durable(shard, seq) => self.on_durable(place, life, shard, seq),
-            Effect::Recovered(damage) => {
+            Effect::Recovered(damage, clocks) => {
+                self.on_recovered(place, life, damage.is_none(), &clocks);
                 if !damage.is_none() {
                     self.trace
                         .note(self.now_us, Some(place), "damage", b"", || format!("{damage:?}"));
@@ -462,7 +471,8 @@ impl World {
             }
             stored.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
         }
-        self.undurable.insert((place, life, shard, seq), stored);
+        let group = batch.group.map(|group| group.id);
+        self.undurable.insert((place, life, shard, seq), Undurable { dots: stored, group });
     }
 
     fn on_durable(&mut self, place: Place, life: u64, shard: u16, upto: Seq) {
@@ -470,7 +480,43 @@ impl World {
         let done: Vec<_> =
             self.undurable.range(first..=(place, life, shard, upto)).map(|(put, _)| *put).collect();
         for put in done {
-            for (partition, dot) in self.undurable.remove(&put).unwrap_or_default() {
+            let put = self.undurable.remove(&put);
+            for (partition, dot) in put.into_iter().flat_map(|put| put.dots) {
+                self.history.stored(partition, dot);
+            }
+        }
+    }
+
+    /// A process found its log: of what its predecessors put last, each put is there or not.
+    fn on_recovered(
+        &mut self,
+        place: Place,
+        life: u64,
+        is_whole: bool,
+        clocks: &BTreeMap<PartitionId, PartitionClock>,
+    ) {
+        let found = |(partition, dot): &(PartitionId, Dot)| {
+            clocks.get(partition).is_some_and(|clock| clock.contains(*dot))
+        };
+        let doubtful: Vec<PutId> = self
+            .undurable
+            .range((place, 0, 0, Seq(0))..(place, life, 0, Seq(0)))
+            .map(|(put, _)| *put)
+            .collect();
+        let mut batches: BTreeMap<(u64, u64), Vec<(PartitionId, Dot)>> = BTreeMap::new();
+        for put in doubtful {
+            let Some(Undurable { dots, group }) = self.undurable.remove(&put) else { continue };
+            // A put that is no part of a group is a batch of its own; numbers of groups are random.
+            let batch = (put.1, group.unwrap_or_else(|| put.3.0 << 8 | u64::from(put.2)));
+            batches.entry(batch).or_default().extend(dots);
+        }
+        for dots in batches.into_values() {
+            let there = dots.iter().filter(|dot| found(dot)).count();
+            if is_whole && there > 0 && there < dots.len() {
+                let text = format!("n{} found {there} of the events {dots:?}", place + 1);
+                self.history.violate("B1 batches are all or nothing", &Key::plain(""), text);
+            }
+            for (partition, dot) in dots.into_iter().filter(found) {
                 self.history.stored(partition, dot);
             }
         }
