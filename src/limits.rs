@@ -98,8 +98,13 @@ pub const PARTITIONS_MAX: u16 = 16_384;
 /// Nodes of one cluster.
 pub const NODES_MAX: usize = 1_000;
 
-/// Bytes of one log segment.
+/// Bytes of one log segment unless `--segment-bytes` says otherwise.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Least bytes of a segment: shorter ones would be all headers and syncs of the folder.
+pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// Most bytes of a segment: places in it are counted in 28 bits of 8 bytes each, and a start
+/// reads the newest one as a whole.
+pub const SEGMENT_BYTES_CEILING: u64 = 1024 * 1024 * 1024;
 /// Bytes that the log takes into one sync.
 pub const SYNC_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time between two syncs with the durability level `interval`, in milliseconds.

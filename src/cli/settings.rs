@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     /// Longest value in bytes, up to 16777216 [default: 1048576]
     #[arg(long, value_name = "BYTES", env = "PEERAGE_VALUE_BYTES_MAX", hide_env_values = true)]
     value_bytes_max: Option<usize>,
-    /// Bytes of one log segment [default: 67108864]
+    /// Bytes of one log segment, 1048576 to 1073741824 [default: 67108864]
     #[arg(long, value_name = "BYTES", env = "PEERAGE_SEGMENT_BYTES", hide_env_values = true)]
     segment_bytes: Option<u64>,
     /// TOML file with settings, named as these flags with _ for -; seeds is a list

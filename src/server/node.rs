@@ -348,6 +348,11 @@ fn check(config: &Config) -> Result<(), StartError> {
         let max = limits::VALUE_BYTES_CEILING;
         return bad(format!("value-bytes-max must be 1 to {max}"));
     }
+    let segments = limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_CEILING;
+    if !segments.contains(&config.segment_bytes) {
+        let (min, max) = segments.into_inner();
+        return bad(format!("segment-bytes must be {min} to {max}"));
+    }
     if config.cluster_port.is_none() && config.port.checked_add(CLUSTER_PORT_OFFSET).is_none() {
         let max = u16::MAX - CLUSTER_PORT_OFFSET;
         return bad(format!("give --cluster-port where the port is above {max}"));

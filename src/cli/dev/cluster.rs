@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::server::{LinkControl, Node, NodeOptions};
 
 /// Bytes of a log segment here: small, as several nodes share the disk of a laptop.
-const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// What is added to the port for clients to give the port for nodes.
 const CLUSTER_PORT_OFFSET: u16 = 1_000;
 /// Longest wait for nodes to answer.
