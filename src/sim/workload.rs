@@ -208,7 +208,8 @@ impl World {
         let id = self.begin_write(&key, claim, false);
         let (name, word, number) = (text(&key), level.name(), id.0);
         let line = format!(
-            "{{\"cmd\":\"SET\",\"key\":\"{name}\",\"value\":\"w{number}\",\"level\":\"{word}\"{context}}}\n"
+            "{{\"cmd\":\"SET\",\"key\":\"{name}\",\"value\":\"w{number}\",\
+             \"level\":\"{word}\"{context}}}\n"
         );
         (Kind::Write { key, id, firm: level != Level::One }, line)
     }
