@@ -65,6 +65,16 @@ struct Asked {
     refusal: Option<Fault>,
 }
 
+/// What a leader owes to whoever asked.
+#[derive(Clone, Copy, Debug)]
+struct Goal {
+    origin: Origin,
+    place: Place,
+    request_id: RequestId,
+    needed: usize,
+    left_ms: u32,
+}
+
 /// What became of an attempt to lead.
 enum Led {
     /// It is under way, or answered.
@@ -87,6 +97,7 @@ impl Shard {
         if let WriteContext::Token(token) = context {
             decode(place.partition, token)?;
         }
+        self.check_reach(&place.row, needed)?;
         let origin = Origin::Client(ticket);
         let mut refusal = None;
         if self.partitions.owned(place.partition).is_some() {
@@ -105,15 +116,13 @@ impl Shard {
         let mut left: Vec<NodeId> =
             self.members(&place.row).filter(|&node| Some(node) != tried).collect();
         left.reverse();
-        if left.is_empty() {
-            // Whoever was asked has said why; where nobody could be, that is why.
-            return Err(match refusal {
-                Some(fault) => fault,
-                None => self.check_reach(&place.row, needed).err().unwrap_or(Fault::TimedOut),
-            });
+        match refusal {
+            Some(fault) if left.is_empty() => Err(fault),
+            Some(_) | None => {
+                self.forward(turn, origin, place, request, needed, left);
+                Ok(())
+            }
         }
-        self.forward(turn, origin, place, request, needed, left);
-        Ok(())
     }
 
     /// Another shard's client writes a key, and this replica is to lead it.
@@ -178,7 +187,10 @@ impl Shard {
         if value.is_some() && turn.table.is_full() {
             return Err(Fault::DiskFull);
         }
-        self.check_reach(&place.row, needed)?;
+        if matches!(origin, Origin::Peer { .. }) {
+            // The coordinator could reach enough of the row; whether this node can is news.
+            self.check_reach(&place.row, needed)?;
+        }
         if self.parked.blocks(key.token) {
             return Ok(Led::Blocked);
         }
@@ -205,23 +217,20 @@ impl Shard {
         let write = Write { key: key.clone(), value: value.cloned(), seen, hlc, rid };
         let owned = self.partitions.owned_mut(place.partition).expect("it is owned, see above");
         let minted = owned.mint(stored, write, turn.now.unix_ms);
-        self.spread(turn, origin, place, request, minted, request_id, needed, held_since);
+        let goal = Goal { origin, place, request_id, needed, left_ms: request.left_ms };
+        self.spread(turn, goal, minted, held_since);
         Ok(Led::Done)
     }
 
     /// Stores a minted write, sends it to the other members, and answers when enough have it.
-    #[expect(clippy::too_many_arguments, reason = "the second half of `lead`")]
     fn spread<T: Table>(
         &mut self,
         turn: &mut Turn<'_, T>,
-        origin: Origin,
-        place: Place,
-        request: &Request,
+        goal: Goal,
         minted: Minted,
-        request_id: RequestId,
-        needed: usize,
         held_since: Seq,
     ) {
+        let Goal { origin, place, request_id, needed, left_ms } = goal;
         self.counters.conflicts_dropped += u64::try_from(minted.dropped).unwrap_or(u64::MAX);
         let written = Written {
             dot: minted.dot,
@@ -242,7 +251,7 @@ impl Shard {
             let message = Message::Replicate {
                 call: self.operations.call(id, question),
                 partition: place.partition,
-                left_ms: request.left_ms,
+                left_ms,
                 items: vec![minted.item.clone()],
                 repair: false,
             };
@@ -252,7 +261,7 @@ impl Shard {
         if needed == 1 {
             return self.answer(turn, origin, rests_on, Reply::Written(written));
         }
-        let deadline = turn.now.mono.plus_ms(u64::from(request.left_ms));
+        let deadline = turn.now.mono.plus_ms(u64::from(left_ms));
         let members = others.map(|node| (node, Ack::Waiting)).collect();
         let machine = Leading { origin, request_id, needed, deadline, rests_on, written, members };
         self.wait(id, Some(Machine::Leading(machine)));
@@ -498,10 +507,9 @@ impl Forwarding {
         } else if let Some(fault) = self.asked.pop().and_then(|asked| asked.refusal) {
             fault
         } else {
-            shard
-                .check_reach(&self.place.row, self.needed)
-                .err()
-                .unwrap_or_else(|| unavailable(self.needed, 0, &[]))
+            // Those that could be reached when the write came are gone since.
+            let now = shard.check_reach(&self.place.row, self.needed);
+            now.err().unwrap_or_else(|| unavailable(self.needed, 0, &[]))
         };
         shard.fail(turn, self.origin, fault);
         None

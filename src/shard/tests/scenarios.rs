@@ -450,3 +450,51 @@ fn a_shard_takes_its_own_clocks_from_the_log_and_no_others() {
         assert!(world.table(0, key).holds(key).is_void());
     }
 }
+
+#[test]
+fn a_late_member_is_hedged_once_reads_have_paid_for_it() {
+    let mut world = three_nodes();
+    let key = Key::plain("k");
+    world.call(0, put(&key, "v", WriteContext::Known));
+    for _ in 0..20 {
+        world.call(0, get(&key));
+    }
+    world.nodes[1].is_up = false;
+    let before = world.now.mono;
+    assert_eq!(values(&read(world.call(0, get(&key)))), [b"v"]);
+    assert_eq!(world.nodes[0].units[0].shard.counters().hedges, 1);
+    assert!(world.now.mono.ms_since(before) <= 20, "a hedge does not wait for patience");
+}
+
+#[test]
+fn a_write_goes_to_the_next_member_as_soon_as_the_first_is_known_to_be_gone() {
+    let mut world = World::new(1, 4, 1, 3, 1, CALM);
+    let key = Key::plain("k");
+    world.nodes[0].is_up = false;
+    let ticket = world.ask(3, 0, put(&key, "v", WriteContext::Known));
+    let before = world.now.mono;
+    world.publish();
+    while !world.replies.contains_key(&ticket) {
+        let soon = Mono(world.now.mono.0 + 100);
+        world.run_until(soon);
+    }
+    assert_eq!(written(world.replies[&ticket].clone()).dot.actor.tag(), node_id(1).tag());
+    assert!(world.now.mono.ms_since(before) < 10);
+}
+
+#[test]
+fn a_write_that_enough_members_cannot_store_any_more_ends_at_once_as_unknown() {
+    let mut world = three_nodes();
+    let key = Key::plain("k");
+    let ticket = world.ask(0, 0, put(&key, "v", WriteContext::Known));
+    for node in [1, 2] {
+        world.nodes[node].is_up = false;
+    }
+    world.publish();
+    assert_eq!(fault(world.replies[&ticket].clone()).code(), "outcome_unknown");
+    // And a new one is refused before anything is done.
+    let dots = world.table(0, &key).log_len();
+    let refused = world.call(0, put(&key, "w", WriteContext::Known));
+    assert_eq!(fault(refused).code(), "unavailable");
+    assert_eq!(world.table(0, &key).log_len(), dots);
+}
