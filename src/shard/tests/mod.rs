@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it is about, and no more")]
 
 mod batch;
+mod judge;
 mod levels;
 mod oracle;
 mod random;
