@@ -157,10 +157,12 @@ impl Process {
         self.drive(now, out);
     }
 
-    /// When something is due even if nothing happens.
-    pub(super) fn deadline(&self) -> Option<Mono> {
+    /// When something is due even if nothing happens. Shards in `turns` have their turn ahead, so
+    /// nobody needs to wake them.
+    pub(super) fn deadline(&self, turns: &BTreeSet<u16>) -> Option<Mono> {
         let running = self.running.iter().flat_map(|running| {
-            let shards = running.lanes.iter().filter_map(|lane| lane.worker.deadline());
+            let idle = (0..).zip(&running.lanes).filter(|(shard, _)| !turns.contains(shard));
+            let shards = idle.filter_map(|(_, lane)| lane.worker.deadline());
             running.cluster.deadline().into_iter().chain(shards)
         });
         self.log.deadline().into_iter().chain(running).min()

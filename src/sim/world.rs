@@ -354,7 +354,9 @@ impl World {
     /// Makes sure that the process is woken at its deadline.
     fn plan_wake(&mut self, place: Place) {
         let machine = &mut self.machines[place];
-        let Some(deadline) = machine.process.as_ref().and_then(Process::deadline) else { return };
+        let process = machine.process.as_ref();
+        let deadline = process.and_then(|process| process.deadline(&machine.turns));
+        let Some(deadline) = deadline else { return };
         let at_us = deadline.0.max(self.now_us + 1);
         if machine.wakes_at.is_none_or(|wakes_at| at_us < wakes_at) {
             machine.wakes_at = Some(at_us);
