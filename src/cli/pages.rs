@@ -17,8 +17,11 @@ pub(crate) struct Filter {
     /// Only keys that begin with this
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<OsString>,
-    /// Only keys that match this glob: * ? [abc] [a-z] [^a] and \ before any of them
-    #[arg(long = "match", value_name = "GLOB")]
+    #[arg(
+        long = "match",
+        value_name = "GLOB",
+        help = r"Only keys that match this glob: * ? [abc] [a-z] [^a] and \ before any of them"
+    )]
     pattern: Option<OsString>,
     /// PREFIX and GLOB are in base64
     #[arg(long)]

@@ -2,7 +2,8 @@
 //!
 //! Epoch e + 1 is decided by a majority of the voters of epoch e. Epoch 1, the birth, is decided by
 //! *all* nodes that it lists: a value is chosen when every one of its members has accepted it in
-//! one ballot, and a proposer that learns of an accepted value takes over that value and its members.
+//! one ballot, and a proposer that learns of an accepted value takes over that value and its
+//! members.
 //!
 //! Why no node is born twice: let v be chosen in ballot b by its members M. Every later proposal w
 //! whose members meet M in x has the promise of x, so it heard of an accepted value of ballot >= b.

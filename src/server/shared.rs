@@ -174,7 +174,7 @@ mod tests {
         guests.leave();
         assert_eq!(guests.count(), 1);
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| guests.wait_until_none(Duration::from_secs(60)));
+            let waiter = scope.spawn(|| guests.wait_until_none(Duration::from_mins(1)));
             guests.leave();
             waiter.join().unwrap();
         });

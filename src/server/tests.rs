@@ -230,7 +230,8 @@ fn a_stopping_node_answers_what_it_was_asked() {
     let node = start(&folder.path().join("n1"), vec![], &LinkControl::default());
     wait_until(&node, "birth", is_ready);
     let mut talk = Talk::to(node.client_addr());
-    let requests: String = (0..100).map(|key| format!("SET key{key} v\r\n")).collect();
+    let requests =
+        (0..100).fold(String::new(), |requests, key| requests + &format!("SET key{key} v\r\n"));
     talk.reader.get_mut().write_all(requests.as_bytes()).unwrap();
     assert_eq!(talk.hear(), "+OK");
     node.shutdown();

@@ -2,12 +2,15 @@
 
 mod disk;
 mod faults;
+mod links;
+mod machine;
 mod network;
 mod options;
 pub mod oracle;
 mod process;
 mod run;
 mod trace;
+mod watch;
 mod workload;
 mod world;
 

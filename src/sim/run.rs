@@ -4,11 +4,12 @@
 //! for: the cluster must answer again, and what it answers is compared with the exact history.
 //! Source of the two phases: "VOPR", the simulator of `TigerBeetle`.
 
+use super::machine::Machine;
 use super::options::Options;
 use super::oracle::Violation;
 use super::trace::Trace;
 use super::workload::Client;
-use super::world::{Machine, Tally, World};
+use super::world::{Tally, World};
 use crate::hash::Key;
 
 /// Longest time until a cluster is born, and until one that was mended answers again.

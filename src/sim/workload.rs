@@ -207,10 +207,9 @@ impl World {
         let (context, claim) = self.context(client, &key, true);
         let id = self.begin_write(&key, claim, false);
         let (name, word, number) = (text(&key), level.name(), id.0);
-        let line = format!(
-            "{{\"cmd\":\"SET\",\"key\":\"{name}\",\"value\":\"w{number}\",\
-             \"level\":\"{word}\"{context}}}\n"
-        );
+        let options = format!("\"level\":\"{word}\"{context}");
+        let line =
+            format!("{{\"cmd\":\"SET\",\"key\":\"{name}\",\"value\":\"w{number}\",{options}}}\n");
         (Kind::Write { key, id, firm: level != Level::One }, line)
     }
 

@@ -6,34 +6,30 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
 
-use super::disk::SimDisk;
+use super::faults::Fault;
+use super::links::Step;
+use super::machine::Machine;
 use super::network::{Network, Place};
 use super::options::Options;
-use super::oracle::{History, Mint, WriteId};
-use super::process::{Birth, Effect, Process, place_of};
+use super::oracle::{History, WriteId};
+use super::process::{Effect, Process};
 use super::trace::Trace;
-use super::workload::{Client, write_id};
-use crate::causality::{Dot, NodeId, PartitionClock};
-use crate::cluster::{self, Hello, Settings};
-use crate::config::{Config, Durability};
-use crate::hash::{Key, PartitionId};
-use crate::limits::LOSERS_MAX;
-use crate::shard::{Batch, Seq};
-use crate::store::{DiskOp, IoId, LogConfig, ReadId};
+use super::watch::{PutId, Undurable};
+use super::workload::Client;
+use crate::causality::NodeId;
+use crate::hash::Key;
+use crate::store::{DiskOp, IoId, ReadId};
 use crate::time::{Mono, Now};
-use crate::wire::peer::{self, Frame};
 
 /// Unix time at which every simulation begins, in milliseconds: 2026-01-01T00:00:00Z.
 const UNIX_MS_START: u64 = 1_767_225_600_000;
 /// Longest time between two inputs of a shard that may become one turn.
 const TURN_US: u64 = 40;
-/// Time between two attempts to reach an address.
-const REDIAL_US: u64 = 100_000;
 
 /// A simulated cluster with its clients.
 #[derive(Debug)]
@@ -44,7 +40,7 @@ pub struct World {
     scheduled: u64,
     pub(super) machines: Vec<Machine>,
     pub(super) network: Network,
-    places: BTreeMap<NodeId, Place>,
+    pub(super) places: BTreeMap<NodeId, Place>,
     pub(super) clients: Vec<Client>,
     pub(super) history: History,
     pub(super) trace: Trace,
@@ -57,18 +53,7 @@ pub struct World {
     /// Keys whose history was judged.
     pub(super) verdicts: BTreeSet<Key>,
     /// What nodes put that was not durable when last heard of.
-    undurable: BTreeMap<PutId, Undurable>,
-}
-
-/// Place, life, shard, number.
-type PutId = (Place, u64, u16, Seq);
-
-/// A put of which it is not known yet whether a disk has it.
-#[derive(Debug)]
-struct Undurable {
-    dots: Vec<(PartitionId, Dot)>,
-    /// The batch over several shards that it is a part of.
-    group: Option<u64>,
+    pub(super) undurable: BTreeMap<PutId, Undurable>,
 }
 
 /// One stream for each family of chance.
@@ -108,26 +93,6 @@ pub struct Tally {
     pub messages: u64,
 }
 
-/// One computer: what outlives its processes, and the process of now.
-#[derive(Debug)]
-pub(super) struct Machine {
-    pub(super) process: Option<Process>,
-    /// Number of the process of now, or of the last one.
-    pub(super) life: u64,
-    pub(super) disk: SimDisk,
-    in_flight: Vec<DiskOp>,
-    settings: Settings,
-    pub(super) skew_ms: i64,
-    pub(super) paused_until_us: u64,
-    /// Whom there are links to, and in which life of theirs.
-    links: BTreeMap<Place, u64>,
-    dials: BTreeSet<String>,
-    turns: BTreeSet<u16>,
-    wakes_at: Option<u64>,
-    /// Why the last process ended by itself.
-    pub(super) ended: Option<String>,
-}
-
 #[derive(Debug)]
 struct Scheduled {
     at_us: u64,
@@ -163,18 +128,7 @@ pub(super) enum Happening {
     /// A client gives up waiting.
     GiveUp { client: usize, operation: u64 },
     /// Something goes wrong, or is mended.
-    Fault(super::faults::Fault),
-}
-
-/// Where a handshake stands.
-#[derive(Clone, Debug)]
-pub(super) enum Step {
-    /// The dialler says who it is.
-    Hello(String, Bytes),
-    /// The dialled node says who it is, or why it does not talk.
-    Back(String, Result<Bytes, cluster::Refusal>),
-    /// The dialler admits it too.
-    Done(Bytes),
+    Fault(Fault),
 }
 
 impl World {
@@ -217,7 +171,7 @@ impl World {
         };
         for place in 0..world.options.nodes {
             let delay = world.chance.process.random_range(0..100_000);
-            world.schedule(delay, Happening::Fault(super::faults::Fault::Start(place)));
+            world.schedule(delay, Happening::Fault(Fault::Start(place)));
         }
         world
     }
@@ -251,7 +205,7 @@ impl World {
     }
 
     /// Whether the process of `place` lives and is in this life.
-    fn is_alive(&self, place: Place, life: u64) -> bool {
+    pub(super) fn is_alive(&self, place: Place, life: u64) -> bool {
         let machine = &self.machines[place];
         machine.process.is_some() && machine.life == life
     }
@@ -330,7 +284,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, place: Place, kind: &'static str, payload: &[u8]) {
+    pub(super) fn note(&mut self, place: Place, kind: &'static str, payload: &[u8]) {
         self.trace
             .note(self.now_us, Some(place), kind, payload, || payload.escape_ascii().to_string());
     }
@@ -438,263 +392,6 @@ impl World {
         }
     }
 
-    /// Tells the history what a node put: what it minted, and what it stores once durable.
-    fn on_put(&mut self, place: Place, life: u64, shard: u16, seq: Seq, batch: &Batch) {
-        let me = self.machines[place].settings.node().tag();
-        let mut stored = Vec::new();
-        for record in &batch.records {
-            self.trace.note(self.now_us, Some(place), "put", &record.key.bytes, || {
-                let entries: Vec<String> = record
-                    .object
-                    .entries
-                    .iter()
-                    .map(|entry| format!("{}={}", entry.dot, entry.payload.escape_ascii()))
-                    .collect();
-                format!(
-                    "{} {entries:?} ctx {:?} dots {:?} removed {:?}",
-                    record.key.bytes.escape_ascii(),
-                    record.object.ctx,
-                    record.dots,
-                    record.removed
-                )
-            });
-            let minted = record.dots.iter().find(|dot| dot.actor.tag() == me);
-            if let (Some(&dot), [_]) = (minted, record.dots.as_slice()) {
-                let entry = record.object.entries.iter().find(|entry| entry.dot == dot);
-                self.history.minted(Mint {
-                    partition: record.partition,
-                    dot,
-                    key: &record.key,
-                    value: entry.map(|entry| &entry.payload),
-                    replaced: &record.removed,
-                    at_the_cap: record.object.entries.len() >= LOSERS_MAX,
-                    write: entry.and_then(|entry| write_id(&entry.payload)),
-                });
-            }
-            stored.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
-        }
-        let group = batch.group.map(|group| group.id);
-        self.undurable.insert((place, life, shard, seq), Undurable { dots: stored, group });
-    }
-
-    fn on_durable(&mut self, place: Place, life: u64, shard: u16, upto: Seq) {
-        let first = (place, life, shard, Seq(0));
-        let done: Vec<_> =
-            self.undurable.range(first..=(place, life, shard, upto)).map(|(put, _)| *put).collect();
-        for put in done {
-            let put = self.undurable.remove(&put);
-            for (partition, dot) in put.into_iter().flat_map(|put| put.dots) {
-                self.history.stored(partition, dot);
-            }
-        }
-    }
-
-    /// A process found its log: of what its predecessors put last, each put is there or not.
-    fn on_recovered(
-        &mut self,
-        place: Place,
-        life: u64,
-        is_whole: bool,
-        clocks: &BTreeMap<PartitionId, PartitionClock>,
-    ) {
-        let found = |(partition, dot): &(PartitionId, Dot)| {
-            clocks.get(partition).is_some_and(|clock| clock.contains(*dot))
-        };
-        let doubtful: Vec<PutId> = self
-            .undurable
-            .range((place, 0, 0, Seq(0))..(place, life, 0, Seq(0)))
-            .map(|(put, _)| *put)
-            .collect();
-        let mut batches: BTreeMap<(u64, u64), Vec<(PartitionId, Dot)>> = BTreeMap::new();
-        for put in doubtful {
-            let Some(Undurable { dots, group }) = self.undurable.remove(&put) else { continue };
-            // A put that is no part of a group is a batch of its own; numbers of groups are random.
-            let batch = (put.1, group.unwrap_or_else(|| put.3.0 << 8 | u64::from(put.2)));
-            batches.entry(batch).or_default().extend(dots);
-        }
-        for dots in batches.into_values() {
-            let there = dots.iter().filter(|dot| found(dot)).count();
-            if is_whole && there > 0 && there < dots.len() {
-                let text = format!("n{} found {there} of the events {dots:?}", place + 1);
-                self.history.violate("B1 batches are all or nothing", &Key::plain(""), text);
-            }
-            for (partition, dot) in dots.into_iter().filter(found) {
-                self.history.stored(partition, dot);
-            }
-        }
-    }
-
-    /// Sends a frame to a node, if there is a link.
-    fn send(&mut self, place: Place, to: NodeId, bytes: &Bytes) {
-        let Some(&to) = self.places.get(&to) else { return };
-        if !self.machines[place].links.contains_key(&to) {
-            return;
-        }
-        self.tally.messages += 1;
-        let from_life = self.machines[place].life;
-        for copy in self.network.send(place, to, bytes.len(), &mut self.chance.network) {
-            let bytes = match copy.flipped_bit {
-                None => bytes.clone(),
-                Some(bit) => {
-                    let mut damaged = BytesMut::from(bytes.as_ref());
-                    let byte = usize::try_from(bit / 8).expect("a frame fits memory");
-                    damaged[byte] ^= 1 << (bit % 8);
-                    damaged.freeze()
-                }
-            };
-            self.schedule(
-                copy.delay_us,
-                Happening::Frame { place: to, from: place, from_life, bytes },
-            );
-        }
-    }
-
-    fn on_frame(&mut self, place: Place, from: Place, from_life: u64, bytes: &Bytes) {
-        let life = self.machines[place].life;
-        if self.machines[place].process.is_none() || !self.machines[place].links.contains_key(&from)
-        {
-            // What a kernel does with bytes for a connection that it does not know.
-            return self.reset(from, from_life, place, life);
-        }
-        self.note(place, "frame", bytes);
-        let node = self.machines[from].settings.node();
-        let mut understood = true;
-        self.with(place, |process, now, out| understood = process.on_frame(now, node, bytes, out));
-        if !understood {
-            self.unlink(place, from);
-            self.reset(from, from_life, place, life);
-        }
-    }
-
-    /// Tells a node, if word can reach it, that its link to `from` is gone.
-    fn reset(&mut self, place: Place, life: u64, from: Place, from_life: u64) {
-        if let Some(copy) = self.network.send(from, place, 0, &mut self.chance.network).first() {
-            self.schedule(copy.delay_us, Happening::Reset { place, life, from, from_life });
-        }
-    }
-
-    fn unlink(&mut self, place: Place, from: Place) {
-        if self.machines[place].links.remove(&from).is_some() {
-            let node = self.machines[from].settings.node();
-            self.note(place, "link down", &from.to_le_bytes());
-            let input = cluster::Input::LinkDown { node };
-            self.with(place, |process, now, out| process.on_control(now, input, out));
-        }
-    }
-
-    fn link(
-        &mut self,
-        place: Place,
-        to: Place,
-        to_life: u64,
-        hello: Hello,
-        dialed: Option<String>,
-    ) {
-        let known = self.machines[place].links.get(&to).copied();
-        if known.is_some_and(|known| known >= to_life) {
-            return;
-        }
-        if known.is_some() {
-            self.unlink(place, to);
-        }
-        self.machines[place].links.insert(to, to_life);
-        self.note(place, "link up", &to.to_le_bytes());
-        let input = cluster::Input::LinkUp { hello, dialed };
-        self.with(place, |process, now, out| process.on_control(now, input, out));
-    }
-
-    /// Tries to reach an address, and plans the next try.
-    fn on_dial(&mut self, place: Place, life: u64, addr: String) {
-        if !self.is_alive(place, life) || !self.machines[place].dials.contains(&addr) {
-            return;
-        }
-        let pause = self.chance.process.random_range(REDIAL_US / 2..REDIAL_US * 2);
-        self.schedule(pause, Happening::Dial { place, life, addr: addr.clone() });
-        let Some(to) = place_of(&addr).filter(|&to| to < self.machines.len()) else { return };
-        if self.machines[place].links.contains_key(&to) {
-            return;
-        }
-        let Some(bytes) = self.machines[place].process.as_ref().and_then(Process::greeting) else {
-            return;
-        };
-        self.greet(place, None, to, Step::Hello(addr, bytes));
-    }
-
-    fn greet(&mut self, from: Place, life: Option<u64>, place: Place, step: Step) {
-        let delay_us = if from == place {
-            Some(1)
-        } else {
-            let copies = self.network.send(from, place, 100, &mut self.chance.network);
-            copies.first().map(|copy| copy.delay_us)
-        };
-        let from_life = self.machines[from].life;
-        if let Some(delay_us) = delay_us {
-            self.schedule(delay_us, Happening::Greeting { place, life, from, from_life, step });
-        }
-    }
-
-    fn on_greeting(
-        &mut self,
-        place: Place,
-        life: Option<u64>,
-        from: Place,
-        from_life: u64,
-        step: Step,
-    ) {
-        let is_current = life.is_none_or(|life| life == self.machines[place].life);
-        if self.machines[place].process.is_none() {
-            if let Step::Hello(addr, _) = step {
-                let reason = String::from("connection refused");
-                let input = cluster::Input::DialFailed { addr, reason };
-                self.with(from, |process, now, out| process.on_control(now, input, out));
-            }
-            return;
-        }
-        if !is_current {
-            return;
-        }
-        match step {
-            Step::Hello(addr, bytes) => {
-                let Some(hello) = hello_of(&bytes) else { return };
-                let answer = self.admit(place, &hello, None);
-                let mine = self.machines[place].process.as_ref().and_then(Process::greeting);
-                let answer = answer.and_then(|()| mine.ok_or_else(starting));
-                self.greet(place, Some(from_life), from, Step::Back(addr, answer));
-            }
-            Step::Back(addr, Err(refusal)) => {
-                let input = cluster::Input::Refused { dialed: Some(addr), refusal };
-                self.with(place, |process, now, out| process.on_control(now, input, out));
-            }
-            Step::Back(addr, Ok(bytes)) => {
-                let Some(hello) = hello_of(&bytes) else { return };
-                if self.admit(place, &hello, Some(addr.clone())).is_ok() {
-                    let mine = self.machines[place].process.as_ref().and_then(Process::greeting);
-                    self.link(place, from, from_life, hello, Some(addr));
-                    if let Some(mine) = mine {
-                        self.greet(place, Some(from_life), from, Step::Done(mine));
-                    }
-                }
-            }
-            Step::Done(bytes) => {
-                let Some(hello) = hello_of(&bytes) else { return };
-                self.link(place, from, from_life, hello, None);
-            }
-        }
-    }
-
-    fn admit(
-        &mut self,
-        place: Place,
-        hello: &Hello,
-        dialed: Option<String>,
-    ) -> Result<(), cluster::Refusal> {
-        let mut admitted = Ok(());
-        self.with(place, |process, now, out| {
-            admitted = process.admit(now, hello, dialed, out);
-        });
-        admitted
-    }
-
     /// Starts a process on a machine that has none.
     pub(super) fn start(&mut self, place: Place) {
         if self.machines[place].process.is_some() {
@@ -739,76 +436,6 @@ impl World {
     }
 }
 
-impl Machine {
-    fn new(place: Place, options: &Options) -> Self {
-        let digest = Sha256::new()
-            .chain_update(options.seed.to_le_bytes())
-            .chain_update(b"identity")
-            .chain_update(place.to_le_bytes());
-        // Each names the next one as its seed: a ring.
-        let next = (place + 1) % options.nodes;
-        let seeds =
-            if options.nodes == 1 { Vec::new() } else { vec![format!("n{}:7379", next + 1)] };
-        let settings = Settings {
-            public_key: digest.finalize().into(),
-            name: format!("n{}", place + 1),
-            zone: String::from("default"),
-            cluster_addr: format!("n{}:7379", place + 1),
-            client_addr: format!("n{}:6379", place + 1),
-            seeds,
-            partitions: options.partitions,
-            replicas: options.replicas,
-            seed: 0,
-        };
-        let mut disk = SimDisk::default();
-        disk.faults = options.disk.clone();
-        Self {
-            process: None,
-            life: 0,
-            disk,
-            in_flight: Vec::new(),
-            settings,
-            skew_ms: 0,
-            paused_until_us: 0,
-            links: BTreeMap::new(),
-            dials: BTreeSet::new(),
-            turns: BTreeSet::new(),
-            wakes_at: None,
-            ended: None,
-        }
-    }
-
-    /// How it stands, for people.
-    pub(super) fn state(&self) -> String {
-        let view = self.process.as_ref().and_then(Process::view);
-        let seen = view.map_or_else(String::new, |view| {
-            let reached = view.members.values().filter(|member| member.reachable).count();
-            format!("{:?}, reaches {reached} of {}", view.phase, view.members.len())
-        });
-        let ended = self.ended.as_deref().unwrap_or_default();
-        format!("{}: life {}, {seen} {ended}", self.settings.name, self.life)
-    }
-
-    fn birth(&self, options: &Options, seed: u64) -> Birth {
-        let config = Config {
-            node_id: Some(self.settings.name.clone()),
-            partitions: options.partitions,
-            replicas: options.replicas,
-            ..Config::default()
-        };
-        let log = LogConfig {
-            node: self.settings.node(),
-            shards: options.shards,
-            segment_bytes: options.segment_bytes,
-            durability: Durability::Always,
-            cache_bytes: 16 * 1024,
-            seed,
-        };
-        let settings = Settings { seed, ..self.settings.clone() };
-        Birth { settings, log, shards: options.shards, seed, config }
-    }
-}
-
 impl PartialEq for Scheduled {
     fn eq(&self, other: &Self) -> bool {
         (self.at_us, self.order) == (other.at_us, other.order)
@@ -827,17 +454,4 @@ impl Ord for Scheduled {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at_us, self.order).cmp(&(other.at_us, other.order))
     }
-}
-
-fn hello_of(bytes: &Bytes) -> Option<Hello> {
-    let mut buffer = BytesMut::from(bytes.as_ref());
-    match peer::decode(&mut buffer) {
-        Ok(Some(Frame::Hello(greeting) | Frame::HelloAck(greeting))) => Some(greeting.hello),
-        Ok(Some(Frame::Refusal(_) | Frame::Cluster(_) | Frame::Shard(_)) | None) | Err(_) => None,
-    }
-}
-
-fn starting() -> cluster::Refusal {
-    let text = String::from("the node is still reading its log");
-    cluster::Refusal { code: String::from("starting"), text }
 }

@@ -313,7 +313,7 @@ mod tests {
             let mark = spread(step) / 700 % 3;
             let key = (token, mark << 2);
             let place = Place::pending(step);
-            if spread(step ^ 0xff) % 3 == 0 {
+            if spread(step ^ 0xff).is_multiple_of(3) {
                 let expected = model.remove(&key);
                 let old = expected.unwrap_or(Place::pending(u64::MAX));
                 assert_eq!(index.remove(Token(token), old).map(|entry| entry.place), expected);

@@ -559,7 +559,7 @@ mod tests {
         let key = Key { token: Token(0x0102_0304_0506_0708), ..record().key };
         encode_write(&mut bytes, &Record { key, ..record() });
         let (_, bytes) = sealed(&mut bytes, Seed::new(0, 1), 64);
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         let expected = concat!(
             "9f6d5c7c",
             "a8000000",

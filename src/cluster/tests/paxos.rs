@@ -110,14 +110,11 @@ impl Trial {
 
     fn propose(&mut self, takeover: Option<(NodeId, BTreeSet<NodeId>)>) {
         let own_value = self.rng.random();
-        let (me, members) = match takeover {
-            Some(takeover) => takeover,
-            None => {
-                let me = self.some_node();
-                let fellows: Vec<NodeId> = (0..2).map(|_| self.some_node()).collect();
-                (me, fellows.into_iter().chain([me]).collect())
-            }
-        };
+        let (me, members) = takeover.unwrap_or_else(|| {
+            let me = self.some_node();
+            let fellows: Vec<NodeId> = (0..2).map(|_| self.some_node()).collect();
+            (me, fellows.into_iter().chain([me]).collect())
+        });
         let proposer = self.proposers.get_mut(&me).unwrap();
         proposer.round += 1;
         let ballot = Ballot { round: proposer.round, node: me, generation: proposer.generation };

@@ -235,8 +235,8 @@ impl History {
         seen
     }
 
-    /// A reader was shown these siblings of a key: each was minted for it. A read of a majority that
-    /// began at `majority_since_us` must also know of every write that was firm by then (Q1, a
+    /// A reader was shown these siblings of a key: each was minted for it. A read of a majority
+    /// that began at `majority_since_us` must also know of every write that was firm by then (Q1, a
     /// regular register). That siblings are exact is judged when a key has settled: a token names
     /// what was shown and not what that had replaced, so a leader that missed the latter keeps it
     /// until it hears of it.

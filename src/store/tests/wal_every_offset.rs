@@ -206,7 +206,7 @@ fn wal_every_offset_torn() {
     let after = node.disk.bytes(segment).to_vec();
     let changed: Vec<usize> = (0..before.len()).filter(|&at| before[at] != after[at]).collect();
     let (first, last) = (changed[0], changed[changed.len() - 1]);
-    let mut check_torn = |bytes: Vec<u8>, what: &str| {
+    let check_torn = |bytes: Vec<u8>, what: &str| {
         let mut disk = disk.clone();
         disk.damage(segment, |all| *all = bytes);
         let mut node = Node::start(config(2, SEGMENT_BYTES), disk.clone(), 2);

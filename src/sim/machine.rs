@@ -1,0 +1,103 @@
+//! One computer of the world: its disk, its clock, and the process that runs on it now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest as _, Sha256};
+
+use super::disk::SimDisk;
+use super::network::Place;
+use super::options::Options;
+use super::process::{Birth, Process};
+use crate::cluster::Settings;
+use crate::config::{Config, Durability};
+use crate::store::{DiskOp, LogConfig};
+
+/// One computer: what outlives its processes, and the process of now.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) process: Option<Process>,
+    /// Number of the process of now, or of the last one.
+    pub(super) life: u64,
+    pub(super) disk: SimDisk,
+    pub(super) in_flight: Vec<DiskOp>,
+    pub(super) settings: Settings,
+    pub(super) skew_ms: i64,
+    pub(super) paused_until_us: u64,
+    /// Whom there are links to, and in which life of theirs.
+    pub(super) links: BTreeMap<Place, u64>,
+    pub(super) dials: BTreeSet<String>,
+    pub(super) turns: BTreeSet<u16>,
+    pub(super) wakes_at: Option<u64>,
+    /// Why the last process ended by itself.
+    pub(super) ended: Option<String>,
+}
+
+impl Machine {
+    pub(super) fn new(place: Place, options: &Options) -> Self {
+        let digest = Sha256::new()
+            .chain_update(options.seed.to_le_bytes())
+            .chain_update(b"identity")
+            .chain_update(place.to_le_bytes());
+        // Each names the next one as its seed: a ring.
+        let next = (place + 1) % options.nodes;
+        let seeds =
+            if options.nodes == 1 { Vec::new() } else { vec![format!("n{}:7379", next + 1)] };
+        let settings = Settings {
+            public_key: digest.finalize().into(),
+            name: format!("n{}", place + 1),
+            zone: String::from("default"),
+            cluster_addr: format!("n{}:7379", place + 1),
+            client_addr: format!("n{}:6379", place + 1),
+            seeds,
+            partitions: options.partitions,
+            replicas: options.replicas,
+            seed: 0,
+        };
+        let mut disk = SimDisk::default();
+        disk.faults = options.disk.clone();
+        Self {
+            process: None,
+            life: 0,
+            disk,
+            in_flight: Vec::new(),
+            settings,
+            skew_ms: 0,
+            paused_until_us: 0,
+            links: BTreeMap::new(),
+            dials: BTreeSet::new(),
+            turns: BTreeSet::new(),
+            wakes_at: None,
+            ended: None,
+        }
+    }
+
+    /// How it stands, for people.
+    pub(super) fn state(&self) -> String {
+        let view = self.process.as_ref().and_then(Process::view);
+        let seen = view.map_or_else(String::new, |view| {
+            let reached = view.members.values().filter(|member| member.reachable).count();
+            format!("{:?}, reaches {reached} of {}", view.phase, view.members.len())
+        });
+        let ended = self.ended.as_deref().unwrap_or_default();
+        format!("{}: life {}, {seen} {ended}", self.settings.name, self.life)
+    }
+
+    pub(super) fn birth(&self, options: &Options, seed: u64) -> Birth {
+        let config = Config {
+            node_id: Some(self.settings.name.clone()),
+            partitions: options.partitions,
+            replicas: options.replicas,
+            ..Config::default()
+        };
+        let log = LogConfig {
+            node: self.settings.node(),
+            shards: options.shards,
+            segment_bytes: options.segment_bytes,
+            durability: Durability::Always,
+            cache_bytes: 16 * 1024,
+            seed,
+        };
+        let settings = Settings { seed, ..self.settings.clone() };
+        Birth { settings, log, shards: options.shards, seed, config }
+    }
+}
