@@ -140,7 +140,6 @@ impl Log {
             }
             self.upkeep.compaction = Some(Compaction::new(victims));
         }
-        self.settle_compaction();
         let step = self.upkeep.compaction.as_ref().map(|compaction| &compaction.step);
         matches!(step, Some(Step::Read { .. } | Step::Create(..) | Step::Fill(_)))
     }
@@ -264,7 +263,7 @@ impl Log {
     }
 
     /// Goes on when everything that was handed before the last answer is on stable storage.
-    fn settle_compaction(&mut self) {
+    pub(super) fn settle_compaction(&mut self) {
         let Some(compaction) = &self.upkeep.compaction else { return };
         let Step::Settling { handed } = &compaction.step else { return };
         let durable = handed.iter().zip(&self.durable).all(|(handed, durable)| handed <= durable);

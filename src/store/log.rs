@@ -268,6 +268,8 @@ impl Log {
                 self.next_operation(now)
             }
             Phase::Running => {
+                // It may ask for a sync, and for a new MANIFEST.
+                self.settle_compaction();
                 let append = if append_free { self.begin_append(now) } else { None };
                 append.map(|op| (Owner::Append, op)).or_else(|| {
                     let upkeep = if upkeep_free { self.begin_upkeep(now) } else { None };

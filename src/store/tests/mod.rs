@@ -1,5 +1,6 @@
 //! The store as a whole: tables, log and a disk that forgets.
 
+mod compaction;
 mod disk;
 mod faults;
 mod model;
