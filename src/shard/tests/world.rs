@@ -4,7 +4,6 @@
 //! It is also the shell: it holds replies and messages back until their put is durable, and checks
 //! that nothing which leaves a node is more than its disk knows.
 //!
-//! One file, though a long one: it is one machine, whose parts make no sense alone.
 
 use std::collections::btree_map::OccupiedEntry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
