@@ -227,8 +227,7 @@ impl Reading {
                 return Some(self);
             }
             let Some(node) = self.left.pop_front() else {
-                self.fail(shard, turn);
-                return None;
+                return self.heal(shard, turn, counted, waiting);
             };
             let full_up_to = if self.asked.is_empty() { u32::MAX } else { FULL_UP_TO };
             self.ask(shard, turn, node, full_up_to);
@@ -291,24 +290,66 @@ impl Reading {
             self.show(shard, turn, object);
             return None;
         }
-        let digests: Vec<usize> = (0..self.asked.len())
-            .filter(|&index| matches!(self.asked[index].answer, Answer::Digest(_)))
-            .collect();
-        if !digests.is_empty() {
-            // Without any object one of them is enough; else their contexts are needed too.
-            let again = if first.is_some() { digests.len() } else { 1 };
-            for &question in &digests[..again] {
-                self.ask_again(shard, turn, question, u32::MAX);
-            }
-            // This replica answers its own question at once.
+        // Without any object one of the digests is enough; else their contexts are needed too.
+        let most = if first.is_some() { usize::MAX } else { 1 };
+        if self.ask_in_full(shard, turn, most) {
             return self.advance(shard, turn);
         }
-        let merged = self
-            .asked
-            .iter()
-            .filter_map(|asked| object(&asked.answer))
-            .fold(Object::default(), |merged, object| merge(&merged, object));
-        self.repair(shard, turn, merged)
+        let merged = self.merged();
+        self.repair(shard, turn, merged, false)
+    }
+
+    /// Too few members can answer. Where that is because some of them lost what they held, and all
+    /// others say what they hold, the lost is made good first; else the read fails.
+    fn heal<T: Table>(
+        mut self,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+        counted: usize,
+        waiting: usize,
+    ) -> Option<Self> {
+        let damaged = self.count(|answer| matches!(answer, Answer::Unknown));
+        let may_heal = damaged > 0 && counted + waiting > 0;
+        if !may_heal || counted + waiting + damaged < self.needed {
+            self.fail(shard, turn);
+            return None;
+        }
+        if waiting > 0 {
+            return Some(self);
+        }
+        if self.ask_in_full(shard, turn, usize::MAX) {
+            return self.advance(shard, turn);
+        }
+        if !self.is_of_all() {
+            self.fail(shard, turn);
+            return None;
+        }
+        self.durable_on = self.durable_on.max(self.needed);
+        let merged = self.merged();
+        self.repair(shard, turn, merged, true)
+    }
+
+    /// Asks those who sent a digest for their object, at most so many. Whether there were any.
+    fn ask_in_full<T: Table>(
+        &mut self,
+        shard: &mut Shard,
+        turn: &mut Turn<'_, T>,
+        most: usize,
+    ) -> bool {
+        let digests: Vec<usize> = (0..self.asked.len())
+            .filter(|&index| matches!(self.asked[index].answer, Answer::Digest(_)))
+            .take(most)
+            .collect();
+        for &question in &digests {
+            self.ask_again(shard, turn, question, u32::MAX);
+        }
+        !digests.is_empty()
+    }
+
+    /// What is known when all objects are known.
+    fn merged(&self) -> Object {
+        let objects = self.asked.iter().filter_map(|asked| object(&asked.answer));
+        objects.fold(Object::default(), |merged, object| merge(&merged, object))
     }
 
     /// Whether all who answered hold the siblings that the member of this question holds.
@@ -331,23 +372,33 @@ impl Reading {
         })
     }
 
-    /// Sends the merged object to those who lack it. Only `strict` waits for them.
+    /// Sends the merged object to those who lack it. Only `strict`, and a read that cannot do
+    /// without those who lost theirs, waits for them.
     fn repair<T: Table>(
         mut self,
         shard: &mut Shard,
         turn: &mut Turn<'_, T>,
         merged: Object,
+        heals: bool,
     ) -> Option<Self> {
-        let stale: Vec<usize> = (0..self.asked.len())
-            .filter(|&index| {
-                object(&self.asked[index].answer)
-                    .is_some_and(|object| !object.dots().eq(merged.dots()))
-            })
-            .collect();
+        let is_stale = |answer: &Answer| match answer {
+            Answer::Object(object) => !object.dots().eq(merged.dots()),
+            Answer::Unknown => heals,
+            Answer::Waiting
+            | Answer::Lost
+            | Answer::Digest(_)
+            | Answer::Refused(_)
+            | Answer::Repairing
+            | Answer::Repaired => false,
+        };
+        let stale: Vec<usize> =
+            (0..self.asked.len()).filter(|&index| is_stale(&self.asked[index].answer)).collect();
         for &question in &stale {
             self.send_repair(shard, turn, question, &merged);
         }
-        self.repair_unknown(shard, turn, &merged);
+        if !heals {
+            self.repair_unknown(shard, turn, &merged);
+        }
         for question in stale {
             self.asked[question].answer = Answer::Repairing;
         }

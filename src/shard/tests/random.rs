@@ -125,6 +125,26 @@ fn request(world: &mut World, known: &Known, key: &Key, operation: usize) -> Req
     request
 }
 
+/// Damages one copy of a key of which all others are whole and equal: less than what a promise
+/// outlives.
+fn damage(world: &mut World) {
+    let key = Key::plain(format!("k{}", world.random.random_range(0..4)));
+    let (_, row) = world.place(&key);
+    let victim = row[world.random.random_range(0..row.len())];
+    let is_whole = |world: &mut World, node: usize| {
+        let table = world.table(node, &key);
+        table.durable == table.newest() && !table.is_damaged(&key)
+    };
+    let held: Vec<Vec<Dot>> =
+        row.iter().map(|&node| world.table(node, &key).holds(&key).dots().collect()).collect();
+    let is_equal = held.windows(2).all(|pair| pair[0] == pair[1]) && !held[0].is_empty();
+    let is_up = row.iter().all(|&node| world.nodes[node].is_up);
+    if row.len() > 1 && is_up && is_equal && row.iter().all(|&node| is_whole(world, node)) {
+        world.table(victim, &key).damage(&key);
+        world.damages += 1;
+    }
+}
+
 fn mishap(world: &mut World) {
     let node = world.random.random_range(0..world.nodes.len());
     match world.random.random_range(0..40) {
@@ -144,6 +164,7 @@ fn mishap(world: &mut World) {
         }
         5 => world.cut.clear(),
         6 => world.publish(),
+        7..10 => damage(world),
         _ => {}
     }
 }
@@ -151,10 +172,12 @@ fn mishap(world: &mut World) {
 #[test]
 fn random_histories_keep_every_promise() {
     let mut sent = std::collections::BTreeMap::new();
+    let mut damages = 0;
     for seed in 0..300 {
         let result = std::panic::catch_unwind(|| history(seed));
         match result {
             Ok(world) => {
+                damages += world.damages;
                 for (kind, count) in world.sent {
                     *sent.entry(kind).or_insert(0_u64) += count;
                 }
@@ -165,6 +188,7 @@ fn random_histories_keep_every_promise() {
             }
         }
     }
+    assert!(damages > 50, "only {damages} records were damaged");
     for kind in ["forward", "replicate", "read"] {
         assert!(
             sent.get(kind).is_some_and(|&count| count > 500),

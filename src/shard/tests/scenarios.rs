@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::super::message::{CallId, Message};
-use super::super::{Input, Output, Shard, ShardConfig, Ticket};
+use super::super::{Input, Lookup, Output, Shard, ShardConfig, Table, Ticket};
 use super::table::MemoryTable;
 use super::world::{Faults, World, delete, get, node_id, put};
 use crate::api::{Fault, Level, Read, Reply, Request, RequestId, WriteContext, Written};
@@ -162,6 +162,27 @@ fn a_damaged_record_is_never_an_absence_and_a_quorum_read_heals_it() {
 }
 
 #[test]
+fn a_read_that_cannot_do_without_a_damaged_record_heals_it_first() {
+    for (nodes, level) in [(2, Level::Quorum), (3, Level::All), (5, Level::All)] {
+        for bytes in [10, 100_000] {
+            let mut world = World::new(1, nodes, 1, nodes, 1, CALM);
+            let key = Key::plain("k");
+            world.call(0, put(&key, vec![b'v'; bytes], WriteContext::Known));
+            world.run();
+            for reader in [0, 1] {
+                world.table(0, &key).damage(&key);
+                let shown = read(world.call(reader, Request { level, ..get(&key) }));
+                assert_eq!(shown.siblings[0].payload.len(), bytes, "{nodes} nodes");
+                let dot = shown.siblings[0].dot;
+                assert!(world.is_durable_at(0, &key, dot));
+                let (lookup, _) = world.table(0, &key).get(&key);
+                assert!(matches!(lookup, Lookup::Found(_)), "it is healed when it is shown");
+            }
+        }
+    }
+}
+
+#[test]
 fn where_damage_leaves_too_few_answers_the_reply_says_so() {
     for nodes in [1, 3] {
         let mut world = World::new(1, nodes, 1, nodes, 1, CALM);
@@ -219,7 +240,7 @@ fn a_replica_that_is_being_rebuilt_stores_and_answers_for_nothing() {
     world.nodes[1].is_up = false;
     world.publish();
     let reply = fault(world.call(0, get(&key)));
-    assert_eq!(reply.code(), "damaged", "two answers are needed, and one does not count");
+    assert_eq!(reply.code(), "damaged", "it may not learn from one member what two know");
 }
 
 #[test]

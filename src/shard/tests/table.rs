@@ -82,6 +82,10 @@ impl MemoryTable {
         self.damaged.insert(key.clone());
     }
 
+    pub(in super::super) fn is_damaged(&self, key: &Key) -> bool {
+        self.damaged.contains(key)
+    }
+
     /// Records from `from` on.
     pub(in super::super) fn log_from(&self, from: usize) -> &[(Seq, Record)] {
         &self.log[from..]

@@ -104,6 +104,8 @@ pub(in super::super) struct World {
     queue: BTreeMap<(u64, u64), Event>,
     events: u64,
     tickets: u64,
+    /// Records that were damaged.
+    pub damages: u64,
     /// What each Replicate under way asks to be merged.
     pub(super) replicates: BTreeMap<(NodeId, CallId), Merged>,
     /// Messages that crossed a link, by kind.
@@ -140,6 +142,7 @@ impl World {
             queue: BTreeMap::new(),
             events: 0,
             tickets: 0,
+            damages: 0,
             replicates: BTreeMap::new(),
             sent: BTreeMap::new(),
         };
