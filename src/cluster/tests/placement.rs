@@ -117,7 +117,7 @@ fn check_invariants(table: &Table, roles: &Roles, partitions: u16, replicas: u8)
         .find(|&most| zone_sizes.values().map(|&size| most.min(size)).sum::<usize>() >= row_length)
         .unwrap();
     assert_eq!(table.len(), usize::from(partitions));
-    let mut leads: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let mut first_in: BTreeMap<NodeId, usize> = BTreeMap::new();
     for row in table {
         assert_eq!(row.iter().collect::<BTreeSet<_>>().len(), row_length, "a row of {row:?}");
         for zone in zone_sizes.keys() {
@@ -125,12 +125,12 @@ fn check_invariants(table: &Table, roles: &Roles, partitions: u16, replicas: u8)
             assert!(copies <= ceiling, "{copies} copies in zone {zone}, at most {ceiling}");
         }
         if let Some(&first) = row.first() {
-            *leads.entry(first).or_default() += 1;
+            *first_in.entry(first).or_default() += 1;
         }
     }
     let loads = loads(table, roles);
     for id in owners.keys() {
-        let (load, leads) = (loads[id], leads.get(id).copied().unwrap_or(0));
+        let (load, leads) = (loads[id], first_in.get(id).copied().unwrap_or(0));
         assert!(leads >= load / row_length, "{id:?} leads {leads} of {load}");
         assert!(leads <= load.div_ceil(row_length), "{id:?} leads {leads} of {load}");
     }
