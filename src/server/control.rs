@@ -27,7 +27,6 @@ use super::shared::{Shared, Stage};
 use super::{Failure, StartError};
 use crate::causality::NodeId;
 use crate::cluster::{Cluster, Input, Message, Output, Phase, Severity};
-use crate::limits::CONNECTIONS_MAX;
 use crate::shard::Seq;
 use crate::turn::HeldBack;
 use crate::wire::peer::{self, Frame};
@@ -41,6 +40,8 @@ const REDIAL_MS_MAX: u64 = 1_000;
 /// Pause after a failed accept, in milliseconds: the usual cause is a lack of file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
+/// What a client hears who is one too many, in the words that libraries know.
+const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 /// Pause between two looks at whether the last messages have left, in milliseconds.
 const FLUSH_PAUSE_MS: u64 = 5;
 
@@ -195,8 +196,10 @@ async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
     let accepting = async {
         loop {
             let stream = accept(&listener).await;
-            if !shared.guests.enter(CONNECTIONS_MAX) {
+            if !shared.guests.enter(shared.guests_max) {
                 shared.metrics.connections_refused.increment();
+                // Courtesy: whoever does not read it finds the connection closed.
+                let _ = stream.try_write(TOO_MANY_CLIENTS);
                 continue;
             }
             match stream.into_std() {

@@ -19,7 +19,7 @@ use crate::store::{DiskDone, DiskError, DiskOp, FileName};
 pub(crate) type DiskResult = Result<DiskDone, DiskError>;
 
 /// Files kept open at once; a store of more segments opens the others when it needs them.
-const OPEN_MAX: usize = 256;
+pub(super) const OPEN_MAX: usize = 256;
 /// Parts of one vectored write: `IOV_MAX` of Linux.
 const WRITE_PARTS_MAX: usize = 1_024;
 /// Bytes that zeroing a file writes at a time.

@@ -8,6 +8,7 @@ mod bug;
 mod client;
 mod clock;
 mod control;
+mod descriptors;
 mod directory;
 mod files;
 mod greeting;

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::bug;
 use super::clock::Clock;
 use super::control::{self, Sockets};
+use super::descriptors;
 use super::directory::{Directory, DirectoryError};
 use super::files::Files;
 use super::link_control::LinkControl;
@@ -485,6 +486,7 @@ fn share(
         view: watch::Sender::new(Arc::new(view)),
         metrics: Metrics::default(),
         guests: Guests::default(),
+        guests_max: descriptors::connections_max(),
         write_seq: Facts::first_write_seq(started_unix_ms),
         shards: (0..shards).map(|_| Mailbox::default()).collect(),
         loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),

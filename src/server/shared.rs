@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) metrics: Metrics,
     pub(crate) guests: Guests,
+    /// Most connections of clients.
+    pub(crate) guests_max: usize,
     /// The `seq` of the last write that a client was told.
     pub(crate) write_seq: AtomicU64,
     pub(crate) shards: Vec<Mailbox<Mail>>,
