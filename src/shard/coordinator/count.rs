@@ -31,6 +31,8 @@ pub(in super::super) struct Counting {
     deadline: Mono,
     /// When more members are asked where some were silent.
     next_ask: Mono,
+    /// Members that did not answer in time, so that each costs its patience once.
+    silent: Vec<NodeId>,
     /// Partitions that are being asked.
     open: BTreeMap<PartitionId, Tally>,
     /// The next partition to ask; beyond the last one = all are.
@@ -70,6 +72,7 @@ impl Shard {
             r: request.r,
             deadline: turn.now.mono.plus_ms(u64::from(request.left_ms)),
             next_ask: turn.now.mono.plus_ms(MEMBER_PATIENCE_MS),
+            silent: Vec::new(),
             open: BTreeMap::new(),
             next: 0,
             partitions,
@@ -144,6 +147,11 @@ impl Counting {
             return None;
         }
         self.next_ask = turn.now.mono.plus_ms(MEMBER_PATIENCE_MS);
+        for node in self.open.values().flat_map(|tally| &tally.waiting) {
+            if !self.silent.contains(node) {
+                self.silent.push(*node);
+            }
+        }
         let late: Vec<PartitionId> = self.open.keys().copied().collect();
         for partition in late {
             self.ask_one(shard, turn, partition);
@@ -204,8 +212,7 @@ impl Counting {
         let partition = PartitionId(number);
         let row = shard.row(partition).ok_or_else(|| shard.no_cluster())?;
         let needed = required("r", self.r, self.level, &row)?;
-        let mut left: Vec<NodeId> = shard.members(&row).collect();
-        left.reverse();
+        let left = shard.members_to_ask(&row, &self.silent);
         let (waiting, answers, best) = (Vec::with_capacity(needed), 0, (0, 0));
         self.open.insert(partition, Tally { row, needed, left, waiting, answers, best });
         self.next += 1;

@@ -234,6 +234,15 @@ impl Shard {
         own.chain(others).filter(|&node| self.reaches(node))
     }
 
+    /// The members of a row that are to be asked, the first one last; those that were silent before
+    /// come first, to be asked when all others were.
+    fn members_to_ask(&self, row: &Row, silent: &[NodeId]) -> Vec<NodeId> {
+        let mut left: Vec<NodeId> = self.members(row).collect();
+        left.reverse();
+        left.sort_by_key(|node| !silent.contains(node));
+        left
+    }
+
     /// Refuses what needs more members of a row than can be reached now.
     fn check_reach(&self, row: &Row, needed: usize) -> Result<(), Fault> {
         let reachable = row.iter().filter(|&&node| self.reaches(node)).count();

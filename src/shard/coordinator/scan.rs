@@ -42,6 +42,8 @@ pub(in super::super) struct Scanning {
     r: Option<u8>,
     limit: usize,
     deadline: Mono,
+    /// Members that did not answer in time, so that each costs its patience once.
+    silent: Vec<NodeId>,
     /// Partitions that are being asked, in ring order.
     arcs: VecDeque<Arc>,
     /// The next partition to ask; beyond the last one = all are.
@@ -120,6 +122,7 @@ impl Shard {
             r,
             limit,
             deadline: turn.now.mono.plus_ms(u64::from(request.left_ms)),
+            silent: Vec::new(),
             arcs: VecDeque::new(),
             next: u32::from(scan.cursor.partition(partitions).0),
             partitions,
@@ -183,8 +186,19 @@ impl Scanning {
             self.end(shard, turn, Some(Fault::TimedOut));
             return None;
         }
+        for arc in self.arcs.iter().filter(|arc| arc.next_ask <= now) {
+            let known = &mut self.silent;
+            for node in arc.waiting() {
+                if !known.contains(&node) {
+                    known.push(node);
+                }
+            }
+        }
         for index in 0..self.arcs.len() {
-            if self.arcs[index].next_ask <= now && !self.arcs[index].left.is_empty() {
+            let arc = &self.arcs[index];
+            let is_late =
+                arc.next_ask <= now || arc.waiting().any(|node| self.silent.contains(&node));
+            if is_late && !arc.left.is_empty() {
                 self.ask_one(shard, turn, index);
             }
         }
@@ -253,20 +267,17 @@ impl Scanning {
             let (first, last) = partition.tokens(self.partitions);
             let row = shard.row(partition).ok_or_else(|| shard.no_cluster())?;
             let needed = required("r", self.r, self.level, &row)?;
-            let mut arc = Arc {
+            self.arcs.push_back(Arc {
                 partition,
                 row,
                 needed,
                 from: first.max(self.reached),
                 last,
                 round: 0,
-                left: Vec::new(),
+                left: shard.members_to_ask(&row, &self.silent),
                 asked: Vec::with_capacity(needed),
                 next_ask: turn.now.mono.plus_ms(MEMBER_PATIENCE_MS),
-            };
-            arc.left.extend(shard.members(&row));
-            arc.left.reverse();
-            self.arcs.push_back(arc);
+            });
             self.next += 1;
         }
         Ok(())
@@ -313,7 +324,7 @@ impl Scanning {
         let is_full = self.items.len() >= self.limit || self.bytes >= PAGE_BYTES_MAX;
         if let Some(next) = next {
             self.reached = next;
-            arc.go_on(next, shard);
+            arc.go_on(next, shard.members_to_ask(&arc.row, &self.silent));
             return is_full;
         }
         self.reached = arc.last.0.checked_add(1).map_or(DONE, Token);
@@ -361,9 +372,13 @@ impl Scanning {
 impl Arc {
     /// Members that must still be asked.
     fn lacks(&self) -> usize {
-        let waiting = |asked: &&Asked| matches!(asked.answer, Answer::Waiting);
-        let waiting = self.asked.iter().filter(waiting).count();
-        self.needed.saturating_sub(self.answers() + waiting)
+        self.needed.saturating_sub(self.answers() + self.waiting().count())
+    }
+
+    /// Members that have not answered yet.
+    fn waiting(&self) -> impl Iterator<Item = NodeId> {
+        let waits = |asked: &&Asked| matches!(asked.answer, Answer::Waiting);
+        self.asked.iter().filter(waits).map(|asked| asked.node)
     }
 
     fn answers(&self) -> usize {
@@ -395,13 +410,11 @@ impl Arc {
     }
 
     /// Goes on from a token within the partition.
-    fn go_on(&mut self, next: Token, shard: &Shard) {
+    fn go_on(&mut self, next: Token, members: Vec<NodeId>) {
         self.from = next;
         self.round += 1;
         self.asked.clear();
-        self.left.clear();
-        self.left.extend(shard.members(&self.row));
-        self.left.reverse();
+        self.left = members;
     }
 
     /// Why this partition cannot be answered for.

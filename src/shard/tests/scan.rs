@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::world::{Faults, World, delete, get, put};
 use crate::api::{Fault, Holding, Level, Op, Page, Reply, Request, Scan, WriteContext};
 use crate::hash::{BucketId, Key, Token};
-use crate::limits::PAGE_BYTES_MAX;
+use crate::limits::{MEMBER_PATIENCE_MS, PAGE_BYTES_MAX};
 use crate::time::Mono;
 
 fn scan(cursor: Token, limit: u32) -> Scan {
@@ -238,6 +238,24 @@ fn a_scan_goes_on_without_a_member_and_says_when_too_few_are_left() {
     let found = page(&mut world, 0, Level::One, scan(Token(0), 1_000));
     assert_eq!(found.items.len(), held.len());
     world.heal();
+}
+
+#[test]
+fn a_member_that_falls_silent_costs_its_patience_once() {
+    let mut world = World::new(13, 3, 2, 3, 1_024, faults(0));
+    let held = fill(&mut world, 20);
+    // Nobody has noticed yet.
+    world.crash(1);
+    let before = world.now.mono;
+    let found = page(&mut world, 0, Level::Quorum, scan(Token(0), 1_000));
+    assert_eq!((found.items.len(), found.next), (held.len(), Token(0)));
+    let took = world.now.mono.ms_since(before);
+    assert!(took < 2 * MEMBER_PATIENCE_MS, "the scan took {took} ms");
+    let before = world.now.mono;
+    let count = world.call(0, Request::new(Op::Count { bucket: BucketId(0) }));
+    assert_eq!(count, Reply::Count(20));
+    let took = world.now.mono.ms_since(before);
+    assert!(took < 2 * MEMBER_PATIENCE_MS, "the count took {took} ms");
 }
 
 #[test]
