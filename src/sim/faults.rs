@@ -5,6 +5,7 @@
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
+use super::disk::DiskFaults;
 use super::network::Place;
 use super::world::{Happening, World};
 
@@ -62,6 +63,7 @@ impl World {
         for place in 0..self.machines.len() {
             self.machines[place].paused_until_us = 0;
             self.machines[place].skew_ms = 0;
+            self.machines[place].disk.faults = DiskFaults::default();
             self.start(place);
         }
     }

@@ -91,6 +91,7 @@ impl Options {
         draw_network(&mut options.network, &mut rng);
         options.disk_us = [200, 1_000, 10_000, 100_000][rng.random_range(0..4)];
         options.disk.names_reorder = rng.random();
+        draw_disk(&mut options.disk, &mut rng);
         let mut every = |shortest: u64, longest: u64| {
             let drawn = rng.random_range(shortest..=longest);
             if rng.random() { drawn } else { 0 }
@@ -103,6 +104,16 @@ impl Options {
         options.clock_jump_ms = 3_600_000;
         options
     }
+}
+
+/// Errors that end the process: it never tries again what failed.
+fn draw_disk(disk: &mut DiskFaults, rng: &mut Xoshiro256PlusPlus) {
+    let mut chance = |most: u32| {
+        let drawn = rng.random_range(0..=most);
+        if rng.random() { drawn } else { 0 }
+    };
+    disk.write_error = chance(1_000);
+    disk.sync_error = chance(1_000);
 }
 
 fn draw_network(network: &mut NetworkFaults, rng: &mut Xoshiro256PlusPlus) {

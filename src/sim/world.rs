@@ -28,6 +28,8 @@ use crate::time::{Mono, Now};
 
 /// Unix time at which every simulation begins, in milliseconds: 2026-01-01T00:00:00Z.
 const UNIX_MS_START: u64 = 1_767_225_600_000;
+/// Time until a process that ended by itself is started again.
+const RESTART_US: u64 = 500_000;
 /// Longest time between two inputs of a shard that may become one turn.
 const TURN_US: u64 = 40;
 
@@ -81,6 +83,8 @@ pub struct Tally {
     pub unknown: u64,
     /// Processes that died.
     pub crashes: u64,
+    /// Processes that ended by themselves, because their disk failed.
+    pub ended: u64,
     /// Times that power went at a node.
     pub power_losses: u64,
     /// Times that the network fell apart.
@@ -362,7 +366,10 @@ impl World {
             Effect::Ended(why) => {
                 self.trace.note(self.now_us, Some(place), "ended", why.as_bytes(), || why.clone());
                 self.machines[place].ended = Some(why);
+                self.tally.ended += 1;
                 self.stop(place);
+                // What a supervisor does with a process that ended.
+                self.schedule(RESTART_US, Happening::Fault(Fault::Start(place)));
             }
         }
     }
