@@ -199,7 +199,7 @@ impl Log {
             (Step::Create(output, step), Ok(_)) => {
                 match step.next() {
                     Some(next) => compaction.step = Step::Create(output, next),
-                    None => compaction.step = self.publish(&compaction.victims, output),
+                    None => compaction.step = self.publish(&compaction, output),
                 }
                 self.upkeep.compaction = Some(compaction);
             }
@@ -290,8 +290,8 @@ impl Log {
         }
         let worth = if self.full { DEAD_PERCENT_FULL } else { DEAD_PERCENT };
         let dead_percent = |held: &Held| {
-            let (used, dead) = held.used_and_dead();
-            (dead * 100).checked_div(used).unwrap_or(100)
+            let (used, _) = held.used_and_dead();
+            (held.gain(self.active) * 100).checked_div(used).unwrap_or(100)
         };
         let small = self.config.segment_bytes / SMALL_SHARE;
         let is_small = |held: &Held| held.segment.cold && held.segment.bytes < small;
@@ -494,8 +494,10 @@ impl Log {
     }
 
     /// The new segment is whole and has its name: the shards swap their places.
-    fn publish(&mut self, victims: &[u32], output: Output) -> Step {
+    fn publish(&mut self, compaction: &Compaction, output: Output) -> Step {
         let segment = output.segment;
+        let forgets = compaction.kept.iter().filter(|kept| kept.kind == Kind::Forget);
+        let forgets: u64 = forgets.map(|kept| to_u64(kept.bytes.len())).sum();
         // What nobody points to any more, the shards will say; Commits count as live until then.
         self.segments.insert(
             segment.number,
@@ -506,6 +508,7 @@ impl Log {
                 damaged: false,
                 listed: false,
                 spare: false,
+                forgets: self.active.map(|active| (forgets, active)),
             },
         );
         self.filters.insert(segment.number, output.filter);
@@ -529,7 +532,7 @@ impl Log {
                 self.events.push(Event::Note { shard, note });
             }
         }
-        self.release(victims)
+        self.release(&compaction.victims)
     }
 
     fn release(&mut self, victims: &[u32]) -> Step {

@@ -301,6 +301,7 @@ impl Log {
                 damaged: false,
                 listed: false,
                 spare: true,
+                forgets: None,
             },
         );
         self.upkeep.dirty = true;
