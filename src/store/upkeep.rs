@@ -310,10 +310,14 @@ impl Log {
 
     fn begin_manifest(&mut self) -> Task {
         self.upkeep.dirty = false;
-        let segments: Vec<Segment> = self.segments.values().map(|held| held.segment).collect();
-        let bytes = encode_manifest(self.config.node, segments.iter());
-        let listed = segments.iter().map(|segment| segment.number).collect();
+        let bytes = encode_manifest(self.config.node, self.listable());
+        let listed = self.listable().map(|segment| segment.number).collect();
         Task::Manifest(listed, bytes.into(), FileStep::Create)
+    }
+
+    /// What MANIFEST is to list.
+    fn listable(&self) -> impl ExactSizeIterator<Item = &Segment> {
+        self.segments.values().map(|held| &held.segment)
     }
 
     fn on_listed(&mut self, listed: &[u32]) {
@@ -329,7 +333,10 @@ impl Log {
     }
 
     fn on_space(&mut self, now: Now, free: u64, total: u64) {
-        let reserve = RESERVE_SEGMENTS * self.config.segment_bytes;
+        // One segment for deletes, one for what a compaction writes, and the list of both: without
+        // a new MANIFEST no old segment may go, and the disk would stay full.
+        let manifest = to_u64(encode_manifest(self.config.node, self.listable()).len());
+        let reserve = RESERVE_SEGMENTS * self.config.segment_bytes + 2 * manifest + PAGE_BYTES;
         let share = (total / FREE_SHARE).min(FREE_BYTES_MAX);
         self.upkeep.space_due = now.mono.plus_ms(SPACE_MS);
         self.set_full(free < reserve.max(share));
