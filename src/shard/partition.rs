@@ -204,7 +204,13 @@ impl Partition {
         dots.retain(|&dot| !self.clock.contains(dot));
         dots.sort_unstable();
         dots.dedup();
-        if dots.is_empty() && merged == held && !is_damaged {
+        // A replica that is being rebuilt answers for nothing, so a context that only grew is no
+        // news to it; else every read that it is repaired by would write a record.
+        let is_news = match self.state {
+            State::Ready => merged != held,
+            State::Rebuilding => merged.entries != held.entries,
+        };
+        if dots.is_empty() && !is_news && !is_damaged {
             return None;
         }
         let removed = missing(&held, &merged);

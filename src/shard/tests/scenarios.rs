@@ -236,7 +236,16 @@ fn a_replica_that_is_being_rebuilt_stores_and_answers_for_nothing() {
     assert_eq!(led.dot.actor.tag(), node_id(1).tag(), "it does not lead");
     world.run();
     assert!(world.is_durable_at(0, &key, led.dot), "it stores");
-    assert_eq!(values(&read(world.call(0, get(&key)))), [b"w"]);
+    let records = world.table(0, &key).log_len();
+    let other = Key::plain("other");
+    for round in 0..3 {
+        assert_eq!(values(&read(world.call(0, get(&key)))), [b"w"]);
+        world.run();
+        assert_eq!(world.table(0, &key).log_len(), records + round, "reads write nothing new");
+        // What happens to other keys is no news about this one.
+        world.call(1, put(&other, "x", WriteContext::Known));
+        world.run();
+    }
     world.nodes[1].is_up = false;
     world.publish();
     let reply = fault(world.call(0, get(&key)));
