@@ -195,6 +195,17 @@ fn a_cluster_that_was_killed_comes_back_as_the_same_one() {
 
 #[test]
 fn a_dead_node_costs_no_request_more_than_a_moment_and_soon_nothing() {
+    death_costs_little(Node::kill);
+}
+
+/// A node that stands still looks as one whose machine lost its power: nothing closes its
+/// connections, and only silence tells.
+#[test]
+fn a_node_that_falls_silent_costs_no_request_more_than_a_moment_and_soon_nothing() {
+    death_costs_little(|node| node.signal("-STOP"));
+}
+
+fn death_costs_little(die: impl FnOnce(&mut Node)) {
     let mut nodes = Node::cluster(3, &[]);
     let stop = Arc::new(AtomicBool::new(false));
     let calls = Arc::new(Mutex::new(Vec::new()));
@@ -211,7 +222,7 @@ fn a_dead_node_costs_no_request_more_than_a_moment_and_soon_nothing() {
     };
     let start = now();
     wait_for("requests before the death", || enough(start, 300));
-    nodes[2].kill();
+    die(&mut nodes[2]);
     let death = now();
     let after = death + Duration::from_secs(2);
     wait_for("requests two seconds after the death", || enough(after, 600));
