@@ -297,6 +297,8 @@ fn a_full_disk_refuses_values_takes_deletes_and_loses_nothing() {
     assert_eq!(gone["deleted"], true, "deletes go on: {gone}");
     let read = client.call(&json!({"cmd": "GET", "key": "k1"}));
     assert_eq!(read["value"], value.as_str(), "reads go on");
+    let refused = client.call(&json!({"cmd": "GET", "key": format!("k{kept}")}));
+    assert_eq!(refused["error"], "Key not found", "what was refused is not there");
     node.kill();
     node.start();
     node.wait_ready();
@@ -306,5 +308,13 @@ fn a_full_disk_refuses_values_takes_deletes_and_loses_nothing() {
         let reply = client.call(&json!({"cmd": "GET", "key": format!("k{number}")}));
         assert_eq!(reply["value"], value.as_str(), "k{number} is lost");
     }
+    for number in 1..kept / 2 {
+        let reply = client.call(&json!({"cmd": "DELETE", "key": format!("k{number}")}));
+        assert_eq!(reply["deleted"], true, "k{number}: {reply}");
+    }
+    wait_for("a write once deletes have made room", || {
+        let reply = client.call(&json!({"cmd": "SET", "key": "after", "value": value}));
+        (reply["ok"] == true).then_some(())
+    });
     drop(node);
 }
