@@ -27,7 +27,8 @@ fn three_nodes_killed_one_by_one_and_all_at_once_lose_nothing_acknowledged() {
 /// Kills under load, every second time all nodes at once, and reads everything back each time.
 fn kill_loop(size: usize, kills: usize) {
     let mut random = generator();
-    let mut nodes = Node::cluster(size, &[]);
+    // Two shards, so that a bulk spans them.
+    let mut nodes = Node::cluster(size, &["--shards", "2"]);
     let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let mut wrong = Vec::new();
@@ -88,7 +89,7 @@ fn power_loss_loop(size: usize, losses: usize) {
     let seeds: Vec<u16> = nodes.iter().map(|node| node.cluster_port).collect();
     for (index, node) in nodes.iter_mut().enumerate() {
         node.data = disk.path().join(&node.name);
-        node.options(&["--segment-bytes", "8388608"]);
+        node.options(&["--segment-bytes", "8388608", "--shards", "2"]);
         if size > 1 {
             node.seed(seeds[(index + 1) % size]);
         }
