@@ -10,10 +10,9 @@ use rand::RngExt as _;
 use serde::Deserialize;
 
 use super::network::Place;
-use super::oracle::{Claim, Fate, WriteId};
+use super::oracle::{Claim, Fate, Seen, WriteId};
 use super::world::{Happening, World};
 use crate::api::Level;
-use crate::causality::Dot;
 use crate::hash::{Key, PartitionId};
 
 /// Longest time that a client waits before it takes the outcome as unknown.
@@ -24,6 +23,8 @@ const PATIENCE_US: u64 = 6_000_000;
 pub(super) struct Client {
     /// The node that it talks to, and in which life of it.
     connected: Option<(Place, u64)>,
+    /// Counts its connections: what is under way on an old one is lost.
+    pub(super) session: u64,
     pending: Option<Pending>,
     operations: u64,
     memory: BTreeMap<Key, Memory>,
@@ -36,7 +37,7 @@ pub(super) struct Client {
 #[derive(Clone, Debug)]
 struct Memory {
     token: String,
-    seen: BTreeSet<Dot>,
+    seen: Seen,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +86,7 @@ impl Client {
     pub(super) fn new() -> Self {
         Self {
             connected: None,
+            session: 0,
             pending: None,
             operations: 0,
             memory: BTreeMap::new(),
@@ -155,7 +157,8 @@ impl World {
         self.clients[client].pending = Some(pending);
         let delay = self.chance.client.random_range(50..200);
         let bytes = Bytes::from(question);
-        self.schedule(delay, Happening::ToNode { place, life, client, bytes });
+        let session = self.clients[client].session;
+        self.schedule(delay, Happening::ToNode { place, life, client, session, bytes });
         self.schedule(PATIENCE_US, Happening::GiveUp { client, operation });
     }
 
@@ -172,6 +175,7 @@ impl World {
             self.with(place, |process, _, _| process.on_hangup(client));
         }
         self.clients[client].shown.clear();
+        self.clients[client].session += 1;
         let place = self.chance.client.random_range(0..self.machines.len());
         let machine = &self.machines[place];
         let accepts = machine.process.as_ref().is_some_and(|process| process.view().is_some());
@@ -263,7 +267,7 @@ impl World {
     fn context(&mut self, client: usize, key: &Key, uses_shown: bool) -> (String, Claim) {
         let drawn = self.chance.client.random_range(0..10_u8);
         if drawn == 0 {
-            return (String::from(",\"context\":\"\""), Claim::Seen(BTreeSet::new()));
+            return (String::from(",\"context\":\"\""), Claim::Seen(Seen::default()));
         }
         if drawn < 7
             && let Some(memory) = self.clients[client].memory.get(key)
@@ -273,7 +277,10 @@ impl World {
         }
         let shown = self.clients[client].shown.remove(key).filter(|_| uses_shown);
         let claim = shown.map_or(Claim::Known, |value| {
-            Claim::AtMost(self.history.seen_by(self.partition(key), key, &[value]))
+            // One event was shown, and no vector can name one without its predecessors: a leader
+            // that has not heard of it keeps it as a sibling.
+            let seen = self.history.seen_by(self.partition(key), key, &[value]);
+            Claim::Seen(Seen { surely: BTreeSet::new(), ..seen })
         });
         (String::new(), claim)
     }
@@ -365,6 +372,7 @@ impl World {
         let Some(pending) = waits.cloned() else { return };
         self.clients[client].pending = None;
         self.tally.unknown += 1;
+        self.clients[client].session += 1;
         if let Some((place, life)) = self.clients[client].connected.take() {
             let machine = &self.machines[place];
             let stood_still = machine.paused_until_us > pending.began_us;

@@ -124,9 +124,9 @@ pub(super) enum Happening {
     /// The other end of a link is gone.
     Reset { place: Place, life: u64, from: Place, from_life: u64 },
     /// Bytes of a client arrive at a node.
-    ToNode { place: Place, life: u64, client: usize, bytes: Bytes },
+    ToNode { place: Place, life: u64, client: usize, session: u64, bytes: Bytes },
     /// Bytes of a node arrive at a client.
-    ToClient { client: usize, place: Place, life: u64, bytes: Bytes },
+    ToClient { client: usize, session: u64, place: Place, life: u64, bytes: Bytes },
     /// A client begins its next operation.
     Client { client: usize },
     /// A client gives up waiting.
@@ -268,15 +268,18 @@ impl World {
                     self.unlink(place, from);
                 }
             }
-            Happening::ToNode { place, life, client, bytes } => {
-                if self.is_alive(place, life) {
+            Happening::ToNode { place, life, client, session, bytes } => {
+                if self.is_alive(place, life) && self.clients[client].session == session {
                     self.note(place, "request", &bytes);
                     self.with(place, |process, now, out| {
                         process.on_client(now, client, &bytes, out);
                     });
                 }
             }
-            Happening::ToClient { client, place, life, bytes } => {
+            Happening::ToClient { client, session, place, life, bytes } => {
+                if self.clients[client].session != session {
+                    return;
+                }
                 self.trace.note(self.now_us, None, "answer", &bytes, || {
                     format!("client {client} is answered: {}", bytes.escape_ascii())
                 });
@@ -346,7 +349,9 @@ impl World {
             }
             Effect::Answer(client, bytes) => {
                 let delay = self.chance.client.random_range(50..200);
-                self.schedule(delay, Happening::ToClient { client, place, life, bytes });
+                let session = self.clients[client].session;
+                let answer = Happening::ToClient { client, session, place, life, bytes };
+                self.schedule(delay, answer);
             }
             Effect::Dial(addrs) => {
                 for addr in addrs.difference(&self.machines[place].dials.clone()) {

@@ -152,7 +152,7 @@ impl History {
     /// names what was read, not what that had replaced.
     fn check_read(&self, name: Name, merged: &Object, asked: usize) -> Result<(), String> {
         for dot in merged.dots() {
-            let event = self.events.get(&dot).ok_or_else(|| format!("{dot} was never written"))?;
+            let event = self.events.get(&dot).ok_or(format!("{dot} was never written"))?;
             if event.name != name {
                 return Err(format!("{dot} was written to {}, not {name}", event.name));
             }

@@ -252,20 +252,6 @@ impl Replica {
         (tombstones, contexts, self.clock.scattered())
     }
 
-    /// The dots of one clock that another one lacks. Mostly both are equal, and no dot need be
-    /// looked at.
-    fn dots_beyond(
-        &self,
-        clock: &PartitionClock,
-        known: &PartitionClock,
-    ) -> impl Iterator<Item = (Dot, Name)> {
-        let dots = if clock == known { None } else { Some(&self.dots) };
-        dots.into_iter()
-            .flatten()
-            .filter(|(dot, _)| clock.contains(**dot) && !known.contains(**dot))
-            .map(|(dot, name)| (*dot, *name))
-    }
-
     fn dots_of(&self, name: Name) -> Vec<Dot> {
         self.dots.iter().filter(|(_, of)| **of == name).map(|(dot, _)| *dot).collect()
     }
@@ -276,7 +262,11 @@ impl Sync {
     pub(crate) fn begin(source: usize, target: usize, replicas: &[Replica]) -> Self {
         let (from, to) = (&replicas[source], &replicas[target]);
         let full = matches!(to.standing, Standing::Rebuilding(_));
-        let lacking = from.dots_beyond(&from.clock, &to.clock).map(|(_, name)| name);
+        let lacking = from
+            .dots
+            .iter()
+            .filter(|(dot, _)| from.clock.contains(**dot) && !to.clock.contains(**dot))
+            .map(|(_, name)| *name);
         let unread: BTreeSet<Name> =
             if full { from.objects.keys().copied().collect() } else { lacking.collect() };
         let skip = from.is(Mutant::ClockWithoutData);
@@ -308,8 +298,12 @@ impl Sync {
         }
         let source = &replicas[self.source];
         let clock = self.clock.take().unwrap_or_else(|| source.clock.clone());
-        let known = &replicas[self.target].clock;
-        let dots: Vec<_> = source.dots_beyond(&clock, known).collect();
+        let dots: Vec<_> = source
+            .dots
+            .iter()
+            .filter(|(dot, _)| clock.contains(**dot))
+            .map(|(dot, name)| (*dot, *name))
+            .collect();
         self.adopt(&mut replicas[self.target], &clock, dots);
         true
     }

@@ -34,11 +34,17 @@ pub enum Fate {
 pub enum Claim {
     /// Whatever its leader held.
     Known,
-    /// Just these events: what it was shown, with all that they had replaced.
-    Seen(BTreeSet<Dot>),
-    /// At most these events. A leader that has not heard of them yet keeps them as siblings: what
-    /// a connection was shown is one event, and no vector can name one without its predecessors.
-    AtMost(BTreeSet<Dot>),
+    /// What it was shown, with all that this had replaced.
+    Seen(Seen),
+}
+
+/// What a reader knows who was shown some values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Events that it knows for certain: those of values which were written once.
+    pub surely: BTreeSet<Dot>,
+    /// These, and all copies of values that retries made several times: it saw one of each.
+    pub at_most: BTreeSet<Dot>,
 }
 
 /// A broken promise, in words.
@@ -91,6 +97,9 @@ struct Minted {
     value: Option<Bytes>,
     /// Every event of this key that it knew of.
     past: BTreeSet<Dot>,
+    /// What it may have known of beside: enough to excuse that something is gone, not enough to
+    /// say that it must be.
+    perhaps: BTreeSet<Dot>,
     write: Option<WriteId>,
     /// Whether some disk has stored it.
     stored: bool,
@@ -132,6 +141,8 @@ impl History {
             return self.violate("D3 a dot names one write", key, text);
         }
         let mut past = self.past_of(partition, key, mint.replaced, dot);
+        let mut perhaps =
+            if mint.value.is_none() { self.claimed_by_deletes(key) } else { BTreeSet::new() };
         // What another event had replaced is gone for every writer, also where its leader has not
         // heard of that yet: a token covers it through the events that came after.
         let gone: BTreeSet<Dot> = mint
@@ -142,25 +153,16 @@ impl History {
             .collect();
         if let Some(write) = mint.write.and_then(|id| self.writes.get_mut(&id)) {
             write.dots.insert(dot);
-            let seen = match &write.claim {
-                Claim::Known => None,
-                Claim::Seen(seen) => {
-                    past.extend(seen);
-                    Some(seen)
-                }
-                Claim::AtMost(seen) => Some(seen),
-            };
-            if let Some(seen) = seen {
+            if let Claim::Seen(Seen { surely, at_most }) = &write.claim {
+                past.extend(surely);
+                perhaps.extend(at_most);
                 let unseen =
-                    mint.replaced.iter().find(|dot| !seen.contains(dot) && !gone.contains(dot));
+                    mint.replaced.iter().find(|dot| !at_most.contains(dot) && !gone.contains(dot));
                 if let Some(unseen) = unseen.filter(|_| !mint.at_the_cap) {
                     let text = format!("{dot} replaced {unseen}, which its writer had not seen");
                     self.violate("D2 no concurrent write is dropped", key, text);
                 }
             }
-        }
-        if mint.value.is_none() {
-            past.extend(self.claimed_by_deletes(key));
         }
         let facts = self.keys.entry(key.clone()).or_default();
         facts.dots.insert(dot);
@@ -168,7 +170,7 @@ impl History {
             facts.by_value.entry(value.clone()).or_default().insert(dot);
         }
         let (key, value) = (key.clone(), mint.value.cloned());
-        let minted = Minted { key, value, past, write: mint.write, stored: false };
+        let minted = Minted { key, value, past, perhaps, write: mint.write, stored: false };
         self.events.insert((partition, dot), minted);
     }
 
@@ -199,8 +201,8 @@ impl History {
         deletes
             .filter(|write| write.fate == Fate::Open)
             .filter_map(|write| match &write.claim {
-                Claim::Seen(seen) => Some(seen),
-                Claim::Known | Claim::AtMost(_) => None,
+                Claim::Seen(seen) => Some(&seen.at_most),
+                Claim::Known => None,
             })
             .flatten()
             .copied()
@@ -223,13 +225,17 @@ impl History {
     }
 
     /// Everything that a reader knows who was shown these values of a key.
-    pub fn seen_by(&self, partition: PartitionId, key: &Key, values: &[Bytes]) -> BTreeSet<Dot> {
-        let mut seen = BTreeSet::new();
+    pub fn seen_by(&self, partition: PartitionId, key: &Key, values: &[Bytes]) -> Seen {
+        let mut seen = Seen::default();
         let Some(facts) = self.keys.get(key) else { return seen };
-        for dot in values.iter().filter_map(|value| facts.by_value.get(value)).flatten() {
-            seen.insert(*dot);
-            if let Some(event) = self.events.get(&(partition, *dot)) {
-                seen.extend(&event.past);
+        for copies in values.iter().filter_map(|value| facts.by_value.get(value)) {
+            for dot in copies {
+                let event = self.events.get(&(partition, *dot));
+                let past = event.into_iter().flat_map(|event| &event.past).chain([dot]);
+                if copies.len() == 1 {
+                    seen.surely.extend(past.clone());
+                }
+                seen.at_most.extend(past);
             }
         }
         seen
@@ -280,7 +286,7 @@ impl History {
             let known = |by: &Dot| self.knows(partition, *by, &write.dots);
             let is_shown = write.dots.iter().any(|dot| shown.contains(dot))
                 || shown.iter().any(known)
-                || facts.dots.iter().any(|dot| self.is_delete(partition, *dot) && known(dot));
+                || facts.dots.iter().any(|dot| self.may_delete(partition, *dot, &write.dots));
             if !is_shown {
                 missed = Some((*id, write.dots.clone()));
             }
@@ -390,8 +396,11 @@ impl History {
         dots.into_iter().any(|by| self.knows(partition, *by, &[dot].into()))
     }
 
-    fn is_delete(&self, partition: PartitionId, dot: Dot) -> bool {
-        self.events.get(&(partition, dot)).is_some_and(|event| event.value.is_none())
+    /// Whether event `by` is a delete that may have known of any of `dots`.
+    fn may_delete(&self, partition: PartitionId, by: Dot, dots: &BTreeSet<Dot>) -> bool {
+        self.events.get(&(partition, by)).is_some_and(|event| {
+            event.value.is_none() && dots.iter().any(|dot| event.may_know(*dot))
+        })
     }
 
     fn replaced_by_stored(&self, partition: PartitionId, facts: &Facts, dot: Dot) -> bool {
@@ -414,9 +423,15 @@ impl History {
     ) -> bool {
         facts.dots.iter().any(|other| {
             self.events.get(&(partition, *other)).is_some_and(|event| {
-                event.past.contains(&dot) && (event.value.is_none() || live.contains(other))
+                event.may_know(dot) && (event.value.is_none() || live.contains(other))
             })
         })
+    }
+}
+
+impl Minted {
+    fn may_know(&self, dot: Dot) -> bool {
+        self.past.contains(&dot) || self.perhaps.contains(&dot)
     }
 }
 
@@ -484,7 +499,7 @@ mod tests {
         check(&[one], Claim::Known, &[2], &[]);
         check(&[], Claim::Known, &[2], &["D1 nothing acknowledged is lost"]);
         check(&[one], Claim::Known, &[1, 2], &["T1 nothing replaced returns"]);
-        let blind = Claim::Seen(BTreeSet::new());
+        let blind = Claim::Seen(Seen::default());
         check(&[one], blind, &[2], &["D2 no concurrent write is dropped"]);
     }
 

@@ -2,4 +2,4 @@
 
 mod history;
 
-pub use history::{Claim, Fate, History, Mint, Violation, WriteId};
+pub use history::{Claim, Fate, History, Mint, Seen, Violation, WriteId};
