@@ -40,6 +40,10 @@ pub(super) struct Recovery {
     next_lsn: Option<u64>,
     segments: Vec<Recalled>,
     harvest: Harvest,
+    /// Last groups, to be written once more. If the process ended because a sync failed, the kernel
+    /// holds their pages as clean though the disk never got them: read back they look whole, and a
+    /// sync alone would store nothing.
+    last_groups: VecDeque<(FileName, u64, Bytes)>,
     /// Bytes of unfinished groups.
     torn: VecDeque<(FileName, Range<u64>)>,
     torn_bytes: u64,
@@ -54,6 +58,7 @@ enum Step {
     List,
     Manifest,
     Segment(Reading),
+    Rewrite,
     Zero,
     Sync,
     Remove,
@@ -125,6 +130,7 @@ impl Recovery {
             next_lsn: None,
             segments: Vec::new(),
             harvest,
+            last_groups: VecDeque::new(),
             torn: VecDeque::new(),
             torn_bytes: 0,
             unsynced: BTreeSet::new(),
@@ -142,6 +148,11 @@ impl Recovery {
                 DiskOp::Read { file: FileName::Manifest, offset: 0, length }
             }
             Step::Segment(reading) => reading.operation(),
+            Step::Rewrite => {
+                let (file, offset, bytes) =
+                    self.last_groups.front().expect("there is a last group");
+                DiskOp::Write { file: *file, offset: *offset, parts: vec![bytes.clone()] }
+            }
             Step::Zero => {
                 let (file, torn) = self.torn.front().expect("there is a torn segment");
                 let parts = zeros(torn.end - torn.start);
@@ -172,6 +183,10 @@ impl Recovery {
                 }
             }
             (Step::Manifest, Ok(DiskDone::Bytes(bytes))) => self.on_manifest(&bytes)?,
+            (Step::Rewrite, Ok(_)) => {
+                self.last_groups.pop_front();
+                self.put_right();
+            }
             (Step::Zero, Ok(_)) => {
                 self.torn.pop_front();
                 self.put_right();
@@ -219,6 +234,7 @@ impl Recovery {
             Step::List => ("listing", "the data directory".to_owned()),
             Step::Manifest => ("reading", FileName::Manifest.to_string()),
             Step::Segment(reading) => ("reading", reading.file().to_string()),
+            Step::Rewrite => ("writing", "the last group of the log".to_owned()),
             Step::Zero => ("writing", torn()),
             Step::Sync => ("syncing", "a log segment".to_owned()),
             Step::Remove => {
@@ -427,7 +443,13 @@ impl Recovery {
             segment.next = contents.next.unwrap_or(segment.next);
         }
         if expected.newest {
-            self.unsynced.insert(FileName::Segment(segment.number));
+            let file = FileName::Segment(segment.number);
+            self.unsynced.insert(file);
+            let start = contents.last_group();
+            if start < contents.end {
+                let group = bytes.slice(to_usize(start)..to_usize(contents.end));
+                self.last_groups.push_back((file, start, group));
+            }
         }
         if let Some(torn) = contents.torn {
             self.torn_bytes += torn.end - torn.start;
@@ -454,7 +476,9 @@ impl Recovery {
     }
 
     fn put_right(&mut self) {
-        self.step = if !self.torn.is_empty() {
+        self.step = if !self.last_groups.is_empty() {
+            Step::Rewrite
+        } else if !self.torn.is_empty() {
             Step::Zero
         } else if !self.unsynced.is_empty() {
             Step::Sync

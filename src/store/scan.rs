@@ -61,6 +61,17 @@ pub(super) struct Contents {
     pub(super) appendable: bool,
 }
 
+impl Contents {
+    /// Where the last group begins: one sync is under way at a time, so everything before it is on
+    /// stable storage.
+    pub(super) fn last_group(&self) -> u64 {
+        let mut commits =
+            self.records.iter().rev().filter(|found| found.header.kind == Kind::Commit);
+        let before = commits.nth(1).map(Found::end);
+        before.unwrap_or_else(|| to_u64(SEGMENT_HEADER_BYTES))
+    }
+}
+
 /// Every record of a segment file that verifies at its place, in order.
 pub(super) fn find(bytes: &[u8], seed: Seed) -> Vec<Found> {
     let mut found = Vec::new();

@@ -158,8 +158,8 @@ impl MemoryDisk {
             }
             DiskOp::Sync { file } => {
                 let file = self.file(file)?;
-                file.stable.clone_from(&file.cache);
-                file.dirty.clear();
+                let dirty = std::mem::take(&mut file.dirty);
+                file.store(dirty);
             }
             DiskOp::Rename { from, to } => {
                 let index = self.names.remove(&from).ok_or(DiskError::NotFound)?;
@@ -214,7 +214,14 @@ impl File {
     fn lose_power(&mut self, rng: &mut Xoshiro256PlusPlus) {
         let kept: Vec<usize> =
             self.dirty.iter().copied().filter(|_| rng.random_bool(0.5)).collect();
-        for sector in kept {
+        self.store(kept);
+        self.cache.clone_from(&self.stable);
+        self.dirty.clear();
+    }
+
+    /// Puts these sectors on stable storage.
+    fn store(&mut self, sectors: impl IntoIterator<Item = usize>) {
+        for sector in sectors {
             let start = sector * SECTOR_BYTES;
             let end = self.cache.len().min(start + SECTOR_BYTES);
             if self.stable.len() < end {
@@ -222,7 +229,5 @@ impl File {
             }
             self.stable[start..end].copy_from_slice(&self.cache[start..end]);
         }
-        self.cache.clone_from(&self.stable);
-        self.dirty.clear();
     }
 }

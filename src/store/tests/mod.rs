@@ -2,6 +2,7 @@
 
 mod compaction;
 mod disk;
+mod failed_sync;
 mod faults;
 mod model;
 mod node;
