@@ -248,15 +248,10 @@ impl Log {
         let offset = held.end;
         let keys = layout.headers.iter().filter(|header| header.kind.is_of_key());
         self.active_tokens.extend(keys.map(|header| header.token));
+        let live = layout.live_bytes();
         let (parts, end, next_lsn) = layout.finish(number);
-        self.append.step = Step::Writing(Group {
-            live: writers.iter().flat_map(|w| &w.2).map(|place| place.read_bytes()).sum(),
-            writers,
-            segment: number,
-            end,
-            next_lsn,
-            noop,
-        });
+        self.append.step =
+            Step::Writing(Group { live, writers, segment: number, end, next_lsn, noop });
         DiskOp::Write { file: FileName::Segment(number), offset, parts }
     }
 
@@ -357,6 +352,13 @@ impl Layout {
             // Puts of one turn lie next to one another, so this copies nothing.
             self.tail.unsplit(bytes);
         }
+    }
+
+    /// Bytes of its records that count as live. A Forget does not: it is worth a compaction, which
+    /// finds out whether it must stay.
+    fn live_bytes(&self) -> u64 {
+        let live = self.headers.iter().filter(|header| header.kind.counts_as_live());
+        live.map(|header| Place::new(0, 0, u64::from(header.length)).read_bytes()).sum()
     }
 
     /// Ends the group with its Commit. Returns its bytes, where it ends, and the next number.

@@ -27,8 +27,8 @@ use super::index::mark_of;
 use super::log::{Held, Log};
 use super::place::Place;
 use super::record::{
-    Clocks, Header, Kind, Placing, commit_bytes, decode_write, encode_clock, encode_commit, seal,
-    verify,
+    Clocks, HEADER_BYTES, Header, Kind, Placing, commit_bytes, decode_write, encode_clock,
+    encode_commit, seal, verify,
 };
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::upkeep::FileStep;
@@ -181,8 +181,8 @@ impl Log {
         let Some(mut compaction) = self.upkeep.compaction.take() else { return Ok(()) };
         let idle = Step::Asking { at: 0, asked: BTreeMap::new() };
         match (std::mem::replace(&mut compaction.step, idle), result) {
-            (Step::Read { at, .. }, Ok(DiskDone::Bytes(bytes))) => {
-                self.on_slice(compaction, at, &bytes);
+            (Step::Read { at, bytes: wanted }, Ok(DiskDone::Bytes(bytes))) => {
+                self.on_slice(compaction, at, wanted, &bytes);
             }
             (Step::Read { .. }, _) => self.give_up(&compaction),
             (Step::Create(output, _) | Step::Fill(output), Err(DiskError::Full)) => {
@@ -290,8 +290,8 @@ impl Log {
         }
         let worth = if self.full { DEAD_PERCENT_FULL } else { DEAD_PERCENT };
         let dead_percent = |held: &Held| {
-            let (used, _) = held.used_and_dead();
-            (held.gain(self.active) * 100).checked_div(used).unwrap_or(100)
+            let (used, dead) = held.used_and_dead();
+            (dead * 100).checked_div(used).unwrap_or(100)
         };
         let small = self.config.segment_bytes / SMALL_SHARE;
         let is_small = |held: &Held| held.segment.cold && held.segment.bytes < small;
@@ -338,7 +338,7 @@ impl Log {
     }
 
     /// Takes in a slice of the old segment.
-    fn on_slice(&mut self, mut compaction: Compaction, from: u64, bytes: &Bytes) {
+    fn on_slice(&mut self, mut compaction: Compaction, from: u64, wanted: usize, bytes: &Bytes) {
         let Some(held) = self.segments.get(&compaction.victim()).copied() else { return };
         let mut asked: BTreeMap<usize, Vec<Candidate>> = BTreeMap::new();
         let mut at = 0;
@@ -346,14 +346,17 @@ impl Log {
             let offset = from + to_u64(at);
             let rest = bytes.slice(at..);
             let Some(header) = verify(&rest, held.segment.seed(), offset) else {
-                let whole = Header::decode(&rest).map_or(0, |header| header.bytes());
-                let cut = rest.len() < whole || rest.len() < super::record::HEADER_BYTES;
-                let more = whole.max(SLICE_BYTES);
-                if !cut || (at == 0 && bytes.len() >= more) {
+                let whole = Header::decode(&rest).map_or(HEADER_BYTES, |header| header.bytes());
+                if rest.len() >= whole || offset + to_u64(whole) > held.end {
                     return self.give_up(&compaction);
                 }
-                // The record goes on behind the slice: read again from where it begins.
-                compaction.step = self.after_slice(&mut compaction, from + to_u64(at), more, asked);
+                // The record goes on behind the slice: read again from where it begins, unless the
+                // file ends before it does.
+                if bytes.len() < wanted {
+                    return self.give_up(&compaction);
+                }
+                let more = whole.max(SLICE_BYTES);
+                compaction.step = self.after_slice(&mut compaction, offset, more, asked);
                 self.upkeep.compaction = Some(compaction);
                 return;
             };
@@ -496,8 +499,6 @@ impl Log {
     /// The new segment is whole and has its name: the shards swap their places.
     fn publish(&mut self, compaction: &Compaction, output: Output) -> Step {
         let segment = output.segment;
-        let forgets = compaction.kept.iter().filter(|kept| kept.kind == Kind::Forget);
-        let forgets: u64 = forgets.map(|kept| to_u64(kept.bytes.len())).sum();
         // What nobody points to any more, the shards will say; Commits count as live until then.
         self.segments.insert(
             segment.number,
@@ -508,7 +509,6 @@ impl Log {
                 damaged: false,
                 listed: false,
                 spare: false,
-                forgets: self.active.map(|active| (forgets, active)),
             },
         );
         self.filters.insert(segment.number, output.filter);
@@ -613,16 +613,18 @@ impl Output {
         let mut headers = Vec::new();
         for kept in &kept[group] {
             let to = Place::new(self.segment.number, self.at, to_u64(kept.bytes.len()));
-            if kept.kind == Kind::ClockAdopt {
-                self.clocks.push((kept.partition, kept.lsn, to));
-            }
-            if let Some(from) = kept.from {
-                let moved = Move { token: kept.token, from, to };
-                if kept.kind == Kind::Control {
-                    self.control_moves.push(moved);
-                } else {
+            match (kept.kind, kept.from) {
+                (Kind::ClockAdopt, _) => self.clocks.push((kept.partition, kept.lsn, to)),
+                (Kind::Control, Some(from)) => {
+                    self.control_moves.push(Move { token: kept.token, from, to });
+                }
+                (Kind::Write, Some(from)) => {
+                    let moved = Move { token: kept.token, from, to };
                     self.moves.entry(kept.partition.0 % shards).or_default().push(moved);
                 }
+                // No index points to a Forget: a shard would call its copy dead.
+                (Kind::Write | Kind::Control, None)
+                | (Kind::Forget | Kind::Commit | Kind::Noop, _) => {}
             }
             let start = out.len();
             out.extend_from_slice(&kept.bytes);

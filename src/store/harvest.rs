@@ -34,7 +34,7 @@ pub(super) struct Harvest {
     pub(super) control: BTreeMap<u8, Control>,
     /// The newest clock record of each partition: when, and where.
     clock_records: BTreeMap<PartitionId, (u64, Place)>,
-    /// Bytes of Commits of cold segments: a compaction gains nothing by dropping them.
+    /// Bytes of Commits and Forgets of cold segments: another compaction would write them again.
     overhead: BTreeMap<u32, u64>,
     lost_slots: BTreeMap<u8, u64>,
     lost_clocks: BTreeMap<PartitionId, u64>,
@@ -156,6 +156,9 @@ impl Harvest {
                     (_, false) => State::Live,
                 };
                 self.tokens.entry(segment.number).or_default().push(header.token);
+                if segment.cold && header.kind == Kind::Forget {
+                    count_live(&mut self.overhead, place);
+                }
                 let shard = self.shard_of(record.partition);
                 fold(&mut self.clocks[shard], record.partition, &record.dots);
                 self.drafts[shard].push(Draft {
@@ -274,10 +277,10 @@ impl Harvest {
                 if replaced || draft.state == State::Lost {
                     continue;
                 }
-                count_live(live, draft.place);
                 if draft.state == State::Forgotten {
                     continue;
                 }
+                count_live(live, draft.place);
                 let has_siblings = draft.state == State::Live;
                 if has_siblings {
                     *parts.counts.entry((draft.partition, draft.bucket)).or_default() += 1;

@@ -99,10 +99,6 @@ pub(super) struct Held {
     pub(super) listed: bool,
     /// It holds no record yet.
     pub(super) spare: bool,
-    /// Bytes of Forgets that a compaction kept, because an older segment may hold their keys, and
-    /// the segment that was appended to then. No index points to them, so they count as dead; but
-    /// while nothing else has changed, another compaction would keep them again.
-    pub(super) forgets: Option<(u64, u32)>,
 }
 
 impl Held {
@@ -120,13 +116,6 @@ impl Held {
     pub(super) fn used_and_dead(&self) -> (u64, u64) {
         let used = self.end.saturating_sub(to_u64(SEGMENT_HEADER_BYTES));
         (used, used.saturating_sub(self.live))
-    }
-
-    /// Bytes that a compaction could give back, while `active` is appended to.
-    pub(super) fn gain(&self, active: Option<u32>) -> u64 {
-        let (_, dead) = self.used_and_dead();
-        let forgets = self.forgets.filter(|(_, made_under)| Some(*made_under) == active);
-        dead.saturating_sub(forgets.map_or(0, |(bytes, _)| bytes))
     }
 }
 
@@ -325,7 +314,6 @@ impl Log {
                     damaged: recalled.damaged || (spare && !recalled.appendable),
                     listed: true,
                     spare,
-                    forgets: None,
                 },
             );
         }

@@ -122,6 +122,11 @@ impl Kind {
         matches!(self, Self::Write | Self::Forget)
     }
 
+    /// Whether its bytes count as live where it was appended.
+    pub(super) fn counts_as_live(self) -> bool {
+        matches!(self, Self::Write | Self::Control)
+    }
+
     fn code(self) -> u8 {
         match self {
             Self::Write => 1,

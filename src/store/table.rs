@@ -319,10 +319,12 @@ impl Store {
 
 impl Table for Store {
     fn get(&mut self, key: &Key) -> (Lookup, Seq) {
-        let entries = self.index.find(key.token).to_vec();
         // One digest is saved where one key has the token: its record says which key it is.
-        let mark = if entries.len() > 1 { Some(mark_of(key)) } else { None };
-        for entry in entries {
+        let shared = self.index.find(key.token).len() > 1;
+        let mark = shared.then(|| mark_of(key));
+        let mut index = 0;
+        while let Some(entry) = self.index.find(key.token).get(index).copied() {
+            index += 1;
             if entry.is_lost() {
                 return (Lookup::Unknown, Seq(0));
             }

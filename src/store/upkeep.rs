@@ -27,6 +27,7 @@ const FREE_SHARE: u64 = 20;
 const FREE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Work that nobody waits for.
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing to do, and any may be due")]
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     task: Task,
@@ -39,6 +40,10 @@ pub(super) struct Upkeep {
     removable: VecDeque<u32>,
     /// After a removal names are put on stable storage.
     names_unsynced: bool,
+    /// A segment was removed since then.
+    freed: bool,
+    /// There was no room for MANIFEST.
+    manifest_waits: bool,
     /// A prepared file that could not be finished.
     unfinished: Option<u32>,
     /// When to try again what found no space.
@@ -177,6 +182,7 @@ impl Log {
             }
             (Task::Manifest(..), Err(DiskError::Full)) => {
                 self.upkeep.dirty = true;
+                self.upkeep.manifest_waits = true;
                 self.on_no_space(now, None);
             }
             (Task::Prepare(segment, step), Ok(_)) => match step.next() {
@@ -190,6 +196,11 @@ impl Log {
             (Task::SyncDir, Ok(_)) => {
                 self.upkeep.names_unsynced = false;
                 self.upkeep.space_due = now.mono;
+                if self.upkeep.freed {
+                    // There is room now for what found none.
+                    self.upkeep.freed = false;
+                    self.upkeep.retry_at = None;
+                }
             }
             (Task::Space, Ok(DiskDone::Space { free, total })) => self.on_space(now, free, total),
             (Task::Remove(_), Err(DiskError::NotFound))
@@ -242,15 +253,20 @@ impl Log {
         }
         if self.upkeep.may_try(now) {
             self.upkeep.retry_at = None;
-            if self.upkeep.dirty {
-                return self.begin_manifest();
-            }
-            if let Some(task) = self.begin_prepare() {
-                return task;
-            }
+            self.upkeep.manifest_waits = false;
+        }
+        // It is short, and what it lists no more can be removed: it does not wait for room.
+        if self.upkeep.dirty && !self.upkeep.manifest_waits {
+            return self.begin_manifest();
+        }
+        if self.upkeep.may_try(now)
+            && let Some(task) = self.begin_prepare()
+        {
+            return task;
         }
         if let Some(number) = self.upkeep.removable.pop_front() {
             self.upkeep.names_unsynced = true;
+            self.upkeep.freed = true;
             return Task::Remove(FileName::Segment(number));
         }
         if self.upkeep.names_unsynced {
@@ -301,7 +317,6 @@ impl Log {
                 damaged: false,
                 listed: false,
                 spare: true,
-                forgets: None,
             },
         );
         self.upkeep.dirty = true;

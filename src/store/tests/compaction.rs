@@ -107,6 +107,46 @@ fn small_cold_segments_are_merged() {
     }
 }
 
+/// Records longer than what a compaction reads at once, and others that lie across its borders.
+#[test]
+fn long_records_are_moved_too() {
+    let mut settings = config(2, 4 * 1024 * 1024);
+    settings.cache_bytes = 0;
+    let mut node = Node::start(settings, MemoryDisk::default(), 0);
+    let mut kept = Vec::new();
+    for number in 0..24_u8 {
+        let length = if number % 7 == 0 { 2_500_000 } else { 300_001 };
+        let key = Key::plain(format!("kept {number}"));
+        node.put(&key, Some(&vec![number; length]));
+        kept.push((key, vec![number; length]));
+        node.put(&filler(0), Some(&vec![0; 700_000]));
+        node.settle();
+    }
+    for number in 0..20 {
+        node.put(&filler(number), Some(&vec![0; 700_000]));
+        node.settle();
+    }
+    assert!(node.log.status().compactions > 0, "{:?}", node.log.status());
+    let mut node = node.restart();
+    assert!(node.damage.is_none());
+    for (key, value) in kept {
+        assert!(node.value(&key) == Ok(Some(value)), "{key:?}");
+    }
+}
+
+#[test]
+fn whatever_of_a_record_is_damaged_its_segment_is_left_alone() {
+    for offset in 0..120 {
+        let mut node = Node::start(config(1, SEGMENT_BYTES), MemoryDisk::default(), 0);
+        node.put(&Key::plain("damaged"), Some(b"some value"));
+        node.settle();
+        node.disk.damage(FileName::Segment(1), |bytes| bytes[64 + offset] ^= 0x41);
+        churn(&mut node, 2);
+        assert!(node.disk.file_names().contains(&FileName::Segment(1)), "byte {offset}");
+        assert_eq!(node.fatal, None);
+    }
+}
+
 #[test]
 fn a_damaged_segment_is_left_alone_and_everything_else_goes_on() {
     let mut settings = config(1, SEGMENT_BYTES);

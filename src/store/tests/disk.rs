@@ -55,6 +55,11 @@ impl MemoryDisk {
         Self { capacity: Some(bytes), ..Self::default() }
     }
 
+    /// The operation after `nth` others fails.
+    pub(super) fn fail(&mut self, nth: u32, error: DiskError) {
+        self.fault = Some((nth, error));
+    }
+
     /// Nothing fails any more.
     pub(super) fn mend(&mut self) {
         self.fault = None;
