@@ -79,6 +79,9 @@ struct Running {
     view: Option<Arc<View>>,
     me: NodeId,
     guests: BTreeMap<usize, Guest>,
+    /// Number of the next call; of all connections, so that a late reply to a connection that is
+    /// gone meets no call of the next one.
+    next_call: u64,
     write_seq: AtomicU64,
     started_unix_ms: u64,
 }
@@ -97,7 +100,6 @@ struct Guest {
     connection: Connection,
     buffer: BytesMut,
     calls: VecDeque<(u64, Call)>,
-    next_call: u64,
 }
 
 /// Collects what the log wants of its disk.
@@ -265,12 +267,11 @@ impl Process {
             connection: Connection::new(value_bytes_max),
             buffer: BytesMut::new(),
             calls: VecDeque::new(),
-            next_call: 0,
         });
         guest.buffer.extend_from_slice(bytes);
         while let Some(call) = guest.connection.decode(now.mono, &mut guest.buffer) {
-            guest.calls.push_back((guest.next_call, call));
-            guest.next_call += 1;
+            guest.calls.push_back((running.next_call, call));
+            running.next_call += 1;
         }
         running.ask(client, out);
         running.flush(now, client, &self.birth, out);
@@ -354,6 +355,7 @@ impl Process {
             view: None,
             me: birth.settings.node(),
             guests: BTreeMap::new(),
+            next_call: 0,
             write_seq: Facts::first_write_seq(now.unix_ms),
             started_unix_ms: now.unix_ms,
         };

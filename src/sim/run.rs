@@ -14,6 +14,8 @@ use crate::hash::Key;
 
 /// Longest time until a cluster is born, and until one that was mended answers again.
 const SETTLING_US: u64 = 20_000_000;
+/// Longer than any request may take.
+const STRAGGLERS_US: u64 = 5_000_000;
 /// Time between two looks at a condition that is waited for.
 const LOOK_US: u64 = 100_000;
 
@@ -99,6 +101,8 @@ impl World {
             let text = self.states();
             return self.complain("V1 a mended cluster works", text);
         }
+        // Requests whose clients have given up may still be carried out, until their time is up.
+        self.run_until(self.now_us + STRAGGLERS_US);
         // Twice: the first reading repairs, the second must find what the first one showed.
         for round in 0..2 {
             self.verdicts.clear();
