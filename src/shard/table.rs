@@ -24,8 +24,8 @@ pub trait Table {
     fn page(&mut self, from: Token, to: Token, max: usize, out: &mut Vec<IndexEntry>);
 
     /// The key and object of an entry of `page`; `Cold` as in `get`. Of a key that is `Cold` or
-    /// `Unknown` only the token is known. `None` = it was replaced since, and the caller pages again
-    /// from its token.
+    /// `Unknown` only the token is known. `None` = it was replaced since, and the caller pages
+    /// again from its token.
     fn read(&mut self, entry: &IndexEntry) -> (Option<(Key, Lookup)>, Seq);
 
     /// Number of keys with at least one sibling.
