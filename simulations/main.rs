@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use peerage::sim::{self, Options, Outcome};
+use peerage::sim::{self, Options, Outcome, Scenario};
 
 /// Seeds of a usual run: less than a minute, with optimisation or without.
 const SEEDS: std::ops::Range<u64> = if cfg!(debug_assertions) { 1..7 } else { 1..101 };
@@ -17,7 +17,7 @@ fn random_scenarios_keep_every_promise() {
     let mut failures = String::new();
     let (mut acknowledged, mut events) = (0, 0);
     for seed in seeds {
-        let outcome = sim::run(Options::swarm(seed), std::env::var_os("PEERAGE_TRACE").is_some());
+        let outcome = run(Scenario::random(seed));
         print_trace(&outcome);
         acknowledged += outcome.acknowledged;
         events += outcome.tally.events;
@@ -34,7 +34,7 @@ fn random_scenarios_keep_every_promise() {
 #[test]
 fn calm_scenarios_refuse_nothing() {
     for seed in seeds().take(4) {
-        let outcome = sim::run(Options::calm(seed), std::env::var_os("PEERAGE_TRACE").is_some());
+        let outcome = run(Scenario::of("calm", Options::calm(seed)));
         print_trace(&outcome);
         assert!(outcome.violations.is_empty(), "{}", story(&outcome));
         assert!(outcome.acknowledged > 100, "{:?}", outcome.tally);
@@ -46,9 +46,32 @@ fn calm_scenarios_refuse_nothing() {
 fn one_seed_is_one_history() {
     for seed in [3, 14] {
         let (one, other) =
-            (sim::run(Options::swarm(seed), false), sim::run(Options::swarm(seed), false));
-        assert_eq!(one.trace.first_difference(&other.trace), None, "seed {seed}");
+            (sim::run(Scenario::random(seed), false), sim::run(Scenario::random(seed), false));
+        assert_same(&one, &other);
     }
+}
+
+#[test]
+fn a_run_that_was_written_down_happens_again() {
+    for seed in [3, 14] {
+        let drawn = run(Scenario::random(seed));
+        let again = run(drawn.written_down());
+        assert_same(&drawn, &again);
+        assert_eq!(again.recorded, drawn.recorded, "seed {seed}");
+    }
+}
+
+/// Says where two runs part.
+fn assert_same(one: &Outcome, other: &Outcome) {
+    if let Some(index) = one.trace.first_difference(&other.trace) {
+        let at = usize::try_from(index).expect("a trace fits memory");
+        let event = |outcome: &Outcome| outcome.trace.events().get(at).cloned();
+        panic!("event {index} differs: {:?} and {:?}", event(one), event(other));
+    }
+}
+
+fn run(scenario: Scenario) -> Outcome {
+    sim::run(scenario, std::env::var_os("PEERAGE_TRACE").is_some())
 }
 
 /// Every event of a run, where `PEERAGE_TRACE` asks for it.
@@ -61,7 +84,7 @@ fn print_trace(outcome: &Outcome) {
 
 /// What went wrong, in words, with the command that shows it again.
 fn story(outcome: &Outcome) -> String {
-    let seed = outcome.options.seed;
+    let seed = outcome.scenario.options.seed;
     let mut text = format!("\nseed {seed}: {:?}\n", outcome.tally);
     for violation in outcome.violations.iter().take(5) {
         writeln!(text, "  {violation}").expect("a string takes any text");

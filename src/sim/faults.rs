@@ -7,7 +7,8 @@ use rand::seq::SliceRandom as _;
 
 use super::disk::DiskFaults;
 use super::network::Place;
-use super::world::{Happening, World};
+use super::scenario::{Action, Step};
+use super::world::World;
 
 /// Something that goes wrong, or is mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +35,10 @@ pub enum Fault {
 type Draw = fn(&mut World) -> Vec<(u64, Fault)>;
 
 impl World {
-    /// Draws the faults of the next `span_us` microseconds and plans them.
-    pub(super) fn plan_faults(&mut self, span_us: u64) {
-        let options = self.options.clone();
+    /// Draws the faults of the next `span_us` microseconds, in the order of their time.
+    pub(super) fn draw_faults(&mut self, span_us: u64) -> Vec<Step> {
+        let options = self.scenario.options.clone();
+        let mut steps = Vec::new();
         let families: [(u64, Draw); 5] = [
             (options.crash_every_us, Self::draw_crash),
             (options.power_every_us, Self::draw_power_loss),
@@ -48,11 +50,13 @@ impl World {
             let mut at_us = self.chance.fault.random_range(0..2 * every_us);
             while at_us < span_us {
                 for (later_us, fault) in draw(self) {
-                    self.schedule(at_us + later_us, Happening::Fault(fault));
+                    steps.push(Step { at_us: at_us + later_us, action: Action::Fault(fault) });
                 }
                 at_us += self.chance.fault.random_range(1..2 * every_us);
             }
         }
+        steps.sort_by_key(|step| step.at_us);
+        steps
     }
 
     /// Mends everything that can be mended.
@@ -159,7 +163,7 @@ impl World {
 
     fn draw_clock(&mut self) -> Vec<(u64, Fault)> {
         let place = self.draw_place();
-        let most = self.options.clock_jump_ms;
+        let most = self.scenario.options.clock_jump_ms;
         vec![(0, Fault::Clock(place, self.chance.fault.random_range(-most..=most)))]
     }
 }

@@ -1,5 +1,6 @@
 //! The other shell: a world in which time, network, disks and crashes come from one seed.
 
+mod clients;
 mod disk;
 mod faults;
 mod links;
@@ -9,6 +10,7 @@ mod options;
 pub mod oracle;
 mod process;
 mod run;
+mod scenario;
 mod trace;
 mod watch;
 mod workload;
@@ -19,5 +21,6 @@ pub use faults::Fault;
 pub use network::{Copy, Network, NetworkFaults, Place};
 pub use options::Options;
 pub use run::{Outcome, run};
+pub use scenario::{Action, Answered, Context, Expectation, Operation, Request, Scenario, Step};
 pub use trace::{MARK_EVENTS, Trace, TraceEvent};
 pub use world::{Tally, World};

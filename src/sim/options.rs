@@ -26,7 +26,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How long clients work and faults happen, after the birth of the cluster.
     pub duration_us: u64,
-    /// Clients, each with one operation under way at a time.
+    /// Clients that draw what they ask, each with one operation under way at a time.
     pub clients: usize,
     /// Longest pause of a client between two operations.
     pub think_us: u64,
@@ -75,6 +75,19 @@ impl Options {
             pause_every_us: 0,
             clock_every_us: 0,
             clock_jump_ms: 0,
+        }
+    }
+
+    /// The same world, where nothing is drawn on top of what a scenario says.
+    pub(super) fn without_draws(self) -> Self {
+        Self {
+            clients: 0,
+            crash_every_us: 0,
+            power_every_us: 0,
+            partition_every_us: 0,
+            pause_every_us: 0,
+            clock_every_us: 0,
+            ..self
         }
     }
 

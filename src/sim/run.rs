@@ -4,11 +4,13 @@
 //! for: the cluster must answer again, and what it answers is compared with the exact history.
 //! Source of the two phases: "VOPR", the simulator of `TigerBeetle`.
 
+use std::collections::BTreeSet;
+
+use super::clients::Client;
 use super::machine::Machine;
-use super::options::Options;
 use super::oracle::Violation;
+use super::scenario::{Action, Answered, Expectation, Scenario, Step};
 use super::trace::Trace;
-use super::workload::Client;
 use super::world::{Tally, World};
 use crate::hash::Key;
 
@@ -23,7 +25,9 @@ const LOOK_US: u64 = 100_000;
 #[derive(Debug)]
 pub struct Outcome {
     /// What it was made of.
-    pub options: Options,
+    pub scenario: Scenario,
+    /// What was asked and what went wrong, drawn or not, in the order of its time.
+    pub recorded: Vec<Step>,
     /// What was found to be broken; empty = everything held.
     pub violations: Vec<Violation>,
     /// What happened, by numbers.
@@ -38,14 +42,11 @@ pub struct Outcome {
     pub ended_us: u64,
 }
 
-/// Runs one seed.
-pub fn run(options: Options, keep_trace: bool) -> Outcome {
-    let mut world = World::new(options, keep_trace);
+/// Runs a scenario from the birth of its cluster to the verdict.
+pub fn run(scenario: Scenario, keep_trace: bool) -> Outcome {
+    let mut world = World::new(scenario, keep_trace);
     if world.wait(World::is_born) {
-        let until_us = world.now_us + world.options.duration_us;
-        world.plan_faults(world.options.duration_us);
-        world.begin_work();
-        world.run_until(until_us);
+        world.work();
         world.end_work();
         world.mend();
         world.judge();
@@ -60,12 +61,37 @@ pub fn run(options: Options, keep_trace: bool) -> Outcome {
         acknowledged: world.history.acknowledged(),
         contended: world.history.contended(),
         ended_us: world.now_us,
-        options: world.options,
+        scenario: world.scenario,
+        recorded: world.recorded,
         trace: world.trace,
     }
 }
 
+impl Outcome {
+    /// The scenario that does all of this again, with every draw written down.
+    pub fn written_down(&self) -> Scenario {
+        self.scenario.written_down(self.recorded.clone())
+    }
+}
+
 impl World {
+    /// The time of the scenario, with what goes wrong and what clients do.
+    fn work(&mut self) {
+        self.born_us = self.now_us;
+        let until_us = self.now_us + self.scenario.options.duration_us;
+        let mut faults = self.draw_faults(self.scenario.options.duration_us);
+        self.recorded.clone_from(&faults);
+        let steps = std::mem::take(&mut self.scenario.steps);
+        self.recorded
+            .extend(steps.iter().filter(|s| matches!(s.action, Action::Fault(_))).cloned());
+        faults.extend(steps.iter().cloned());
+        self.scenario.steps = steps;
+        self.plan(faults);
+        self.begin_work();
+        self.run_until(until_us);
+        self.recorded.sort_by_key(|step| step.at_us);
+    }
+
     /// Lets time pass until `holds`; `false` = it did not within [`SETTLING_US`].
     fn wait(&mut self, holds: impl Fn(&Self) -> bool) -> bool {
         let end_us = self.now_us + SETTLING_US;
@@ -97,6 +123,7 @@ impl World {
 
     /// Compares every key, as all replicas know it, with its history.
     fn judge(&mut self) {
+        let mended_us = self.now_us;
         if !self.wait(|world| world.is_born() && world.clients.iter().all(Client::is_idle)) {
             let text = self.states();
             return self.complain("V1 a mended cluster works", text);
@@ -122,6 +149,43 @@ impl World {
                 return;
             }
         }
+        self.check_expectations(mended_us);
+    }
+
+    /// Compares what the scenario expects of the end with what is there.
+    fn check_expectations(&mut self, mended_us: u64) {
+        let took_us = self.now_us - mended_us;
+        for expectation in self.scenario.expects.clone() {
+            match expectation {
+                Expectation::Converged(within_us) if took_us > within_us => {
+                    let text = format!("replicas agreed after {took_us} us, not {within_us} us");
+                    self.complain("the scenario expects", text);
+                }
+                Expectation::Converged(_) => {}
+                Expectation::Values(key, values) => {
+                    let mut found = self.verdicts.get(&key).cloned().unwrap_or_default();
+                    found.sort();
+                    let mut expected = values;
+                    expected.sort();
+                    if found != expected {
+                        let (found, expected) =
+                            (Answered::Values(found), Answered::Values(expected));
+                        let text = format!("at the end {expected}, and there is {found}");
+                        self.history.violate("the scenario expects", &key, text);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The keys that no verdict was given on yet.
+    fn undecided(&self) -> Vec<Key> {
+        let expected = self.scenario.expects.iter().filter_map(|expectation| match expectation {
+            Expectation::Values(key, _) => Some(key),
+            Expectation::Converged(_) => None,
+        });
+        let keys: BTreeSet<&Key> = self.history.keys().chain(expected).collect();
+        keys.into_iter().filter(|key| !self.verdicts.contains_key(*key)).cloned().collect()
     }
 
     /// All of a batch or nothing of it was ever minted and kept.
@@ -133,7 +197,7 @@ impl World {
         }
     }
 
-    fn complain(&mut self, invariant: &'static str, text: String) {
+    pub(super) fn complain(&mut self, invariant: &'static str, text: String) {
         self.history.violate(invariant, &Key::plain(""), text);
     }
 }

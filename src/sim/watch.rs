@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::network::Place;
-use super::oracle::Mint;
-use super::workload::write_id;
+use super::oracle::{Mint, WriteId};
 use super::world::World;
 use crate::causality::{Dot, PartitionClock};
 use crate::hash::{Key, PartitionId};
@@ -54,13 +55,18 @@ impl World {
                     value: entry.map(|entry| &entry.payload),
                     replaced: &record.removed,
                     at_the_cap: record.object.entries.len() >= LOSERS_MAX,
-                    write: entry.and_then(|entry| write_id(&entry.payload)),
+                    write: entry.and_then(|entry| self.write_of(&record.key, &entry.payload)),
                 });
             }
             stored.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
         }
         let group = batch.group.map(|group| group.id);
         self.undurable.insert((place, life, shard, seq), Undurable { dots: stored, group });
+    }
+
+    /// The write whose value this is.
+    fn write_of(&self, key: &Key, value: &Bytes) -> Option<WriteId> {
+        self.values.get(&(key.clone(), value.clone())).copied()
     }
 
     pub(super) fn on_durable(&mut self, place: Place, life: u64, shard: u16, upto: Seq) {

@@ -4,23 +4,23 @@
 //! as it was. Nothing here knows what a node should do; that is the business of the oracles.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
 
+use super::clients::Client;
 use super::faults::Fault;
 use super::links::Step;
 use super::machine::Machine;
 use super::network::{Network, Place};
-use super::options::Options;
 use super::oracle::{History, WriteId};
 use super::process::{Effect, Process};
+use super::scenario::{Action, Operation, Scenario, Step as ScenarioStep};
 use super::trace::Trace;
 use super::watch::{PutId, Undurable};
-use super::workload::Client;
 use crate::causality::NodeId;
 use crate::hash::Key;
 use crate::store::{DiskOp, IoId, ReadId};
@@ -30,13 +30,15 @@ use crate::time::{Mono, Now};
 const UNIX_MS_START: u64 = 1_767_225_600_000;
 /// Time until a process that ended by itself is started again.
 const RESTART_US: u64 = 500_000;
+/// Clients that ask nothing before the end, and then how every key stands.
+const JUDGES: usize = 4;
 /// Longest time between two inputs of a shard that may become one turn.
 const TURN_US: u64 = 40;
 
 /// A simulated cluster with its clients.
 #[derive(Debug)]
 pub struct World {
-    pub(super) options: Options,
+    pub(super) scenario: Scenario,
     pub(super) now_us: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
@@ -52,8 +54,14 @@ pub struct World {
     pub(super) writes: u64,
     /// Batches that clients sent: all of each or nothing must be there.
     pub(super) batches: Vec<Vec<WriteId>>,
-    /// Keys whose history was judged.
-    pub(super) verdicts: BTreeSet<Key>,
+    /// Which write each value is of.
+    pub(super) values: BTreeMap<(Key, Bytes), WriteId>,
+    /// Keys whose history was judged, and what they hold.
+    pub(super) verdicts: BTreeMap<Key, Vec<Bytes>>,
+    /// When the cluster was born: the steps of scenarios count from there.
+    pub(super) born_us: u64,
+    /// What went wrong and what was asked, as the steps that would do it again.
+    pub(super) recorded: Vec<ScenarioStep>,
     /// What nodes put that was not durable when last heard of.
     pub(super) undurable: BTreeMap<PutId, Undurable>,
 }
@@ -66,6 +74,7 @@ pub(super) struct Chance {
     pub(super) process: Xoshiro256PlusPlus,
     pub(super) client: Xoshiro256PlusPlus,
     pub(super) fault: Xoshiro256PlusPlus,
+    pub(super) judge: Xoshiro256PlusPlus,
 }
 
 /// What a run did, by numbers.
@@ -133,11 +142,14 @@ pub(super) enum Happening {
     GiveUp { client: usize, operation: u64 },
     /// Something goes wrong, or is mended.
     Fault(Fault),
+    /// A client is to ask something.
+    Ask(Operation),
 }
 
 impl World {
     /// A world in which nothing has happened yet; every node starts within the first 100 ms.
-    pub fn new(options: Options, keep_trace: bool) -> Self {
+    pub fn new(scenario: Scenario, keep_trace: bool) -> Self {
+        let options = &scenario.options;
         let stream = |name: &str| {
             let digest = Sha256::new().chain_update(options.seed.to_le_bytes()).chain_update(name);
             Xoshiro256PlusPlus::from_seed(digest.finalize().into())
@@ -148,11 +160,20 @@ impl World {
             process: stream("process"),
             client: stream("client"),
             fault: stream("fault"),
+            judge: stream("judge"),
         };
         let machines: Vec<Machine> =
-            (0..options.nodes).map(|place| Machine::new(place, &options)).collect();
+            (0..options.nodes).map(|place| Machine::new(place, options)).collect();
         let places = (0..).zip(&machines).map(|(place, m)| (m.settings.node(), place)).collect();
-        let clients = (0..options.clients).map(|_| Client::new()).collect();
+        // Those that steps name, those that draw their work, and a few who only ask at the end.
+        let named = scenario.clients.len();
+        let drawing = named + options.clients;
+        let clients = (0..drawing + JUDGES)
+            .map(|index| {
+                let wire = stream(&format!("client {index}"));
+                Client::new((named..drawing).contains(&index), wire)
+            })
+            .collect();
         let mut network = Network::default();
         network.faults.clone_from(&options.network);
         let mut world = Self {
@@ -169,11 +190,14 @@ impl World {
             tally: Tally::default(),
             writes: 0,
             batches: Vec::new(),
-            verdicts: BTreeSet::new(),
+            values: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
             undurable: BTreeMap::new(),
-            options,
+            born_us: 0,
+            recorded: Vec::new(),
+            scenario,
         };
-        for place in 0..world.options.nodes {
+        for place in 0..world.machines.len() {
             let delay = world.chance.process.random_range(0..100_000);
             world.schedule(delay, Happening::Fault(Fault::Start(place)));
         }
@@ -229,7 +253,8 @@ impl World {
             Happening::ToClient { .. }
             | Happening::Client { .. }
             | Happening::GiveUp { .. }
-            | Happening::Fault(_) => return None,
+            | Happening::Fault(_)
+            | Happening::Ask(_) => return None,
         };
         let until_us = self.machines[place].paused_until_us;
         (until_us > self.now_us).then_some(until_us)
@@ -288,7 +313,24 @@ impl World {
             Happening::Client { client } => self.on_client(client),
             Happening::GiveUp { client, operation } => self.on_give_up(client, operation),
             Happening::Fault(fault) => self.on_fault(fault),
+            Happening::Ask(operation) => self.on_operation(operation),
         }
+    }
+
+    /// Plans steps, of which the times count from now.
+    pub(super) fn plan(&mut self, steps: Vec<ScenarioStep>) {
+        for ScenarioStep { at_us, action } in steps {
+            let happening = match action {
+                Action::Fault(fault) => Happening::Fault(fault),
+                Action::Ask(operation) => Happening::Ask(operation),
+            };
+            self.schedule(at_us, happening);
+        }
+    }
+
+    /// How long the cluster has been there, in microseconds.
+    pub(super) fn since_birth_us(&self) -> u64 {
+        self.now_us - self.born_us
     }
 
     pub(super) fn note(&mut self, place: Place, kind: &'static str, payload: &[u8]) {
@@ -348,7 +390,7 @@ impl World {
                 }
             }
             Effect::Answer(client, bytes) => {
-                let delay = self.chance.client.random_range(50..200);
+                let delay = self.clients[client].wire_us();
                 let session = self.clients[client].session;
                 let answer = Happening::ToClient { client, session, place, life, bytes };
                 self.schedule(delay, answer);
@@ -380,7 +422,7 @@ impl World {
     }
 
     fn disk_delay(&mut self) -> u64 {
-        let longest = self.options.disk_us.max(50);
+        let longest = self.scenario.options.disk_us.max(50);
         self.chance.disk.random_range(50..=longest)
     }
 
@@ -411,7 +453,7 @@ impl World {
         }
         let seed = self.chance.process.random();
         let now = self.now(place);
-        let birth = self.machines[place].birth(&self.options, seed);
+        let birth = self.machines[place].birth(&self.scenario.options, seed);
         let machine = &mut self.machines[place];
         machine.life += 1;
         let mut effects = Vec::new();

@@ -1,0 +1,462 @@
+//! The clients: they speak newline-JSON, ask one thing at a time, and remember what they saw.
+//!
+//! What a client asks is an [`Operation`], whether a scenario names it or chance draws it. Every
+//! write of a key has a value of its own, so the world knows which write a node minted, and which
+//! one a reader was shown.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use rand::rngs::Xoshiro256PlusPlus;
+use serde::Deserialize;
+
+use super::network::Place;
+use super::oracle::{Claim, Fate, Seen, WriteId};
+use super::scenario::{Action, Answered, Context, Operation, Request, Step};
+use super::world::{Happening, World};
+use crate::api::Level;
+use crate::hash::{Key, PartitionId};
+
+/// Longest time that a client waits before it takes the outcome as unknown.
+const PATIENCE_US: u64 = 6_000_000;
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// The node that it talks to, and in which life of it.
+    pub(super) connected: Option<(Place, u64)>,
+    /// Counts its connections: what is under way on an old one is lost.
+    pub(super) session: u64,
+    pending: Option<Pending>,
+    /// What it is to ask as soon as it waits for nothing.
+    waiting: VecDeque<Operation>,
+    operations: u64,
+    memory: BTreeMap<Key, Memory>,
+    /// What the last plain read on this connection showed of a key.
+    shown: BTreeMap<Key, Bytes>,
+    /// Whether it draws its operations, and goes on to do so.
+    pub(super) draws: bool,
+    /// How long its bytes take. A stream of its own: what another client asks changes nothing.
+    wire: Xoshiro256PlusPlus,
+}
+
+/// What a client knows of a key: the token it was given, and what it stands for.
+#[derive(Clone, Debug)]
+struct Memory {
+    token: String,
+    seen: Seen,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    number: u64,
+    began_us: u64,
+    kind: Kind,
+    expect: Option<Answered>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Read {
+        key: Key,
+        siblings: bool,
+        majority: bool,
+    },
+    Write {
+        key: Key,
+        id: WriteId,
+        firm: bool,
+    },
+    Bulk {
+        first: Key,
+        ids: Vec<WriteId>,
+    },
+    /// The read at the end of a run, whose answer is the verdict.
+    Verdict {
+        key: Key,
+    },
+}
+
+/// What every answer may say.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    ok: bool,
+    #[serde(default)]
+    value: Option<String>,
+    #[serde(default)]
+    values: Vec<String>,
+    #[serde(default)]
+    context: Option<String>,
+    #[serde(default)]
+    outcome: Option<String>,
+    #[serde(default)]
+    code: Option<String>,
+}
+
+impl Client {
+    pub(super) fn new(draws: bool, wire: Xoshiro256PlusPlus) -> Self {
+        Self {
+            connected: None,
+            session: 0,
+            pending: None,
+            waiting: VecDeque::new(),
+            operations: 0,
+            memory: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            draws,
+            wire,
+        }
+    }
+
+    /// Whether it waits for nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_none() && self.waiting.is_empty()
+    }
+
+    /// Microseconds that bytes take between this client and a node.
+    pub(super) fn wire_us(&mut self) -> u64 {
+        self.wire.random_range(50..200)
+    }
+}
+
+impl World {
+    /// A client asks, or will as soon as it has the answer that it waits for.
+    pub(super) fn on_operation(&mut self, operation: Operation) {
+        let client = operation.client;
+        if self.clients[client].pending.is_some() {
+            self.clients[client].waiting.push_back(operation);
+            return;
+        }
+        let at_us = self.since_birth_us();
+        self.recorded.push(Step { at_us, action: Action::Ask(operation.clone()) });
+        if !self.connect(client, operation.via) {
+            if let Some(expected) = operation.expect.filter(|e| *e != Answered::Unknown) {
+                let via = operation.via.unwrap_or_default() + 1;
+                let text = format!("n{via} takes no requests, and the answer should be {expected}");
+                self.unexpected(&operation.request, text);
+            }
+            return self.rest(client);
+        }
+        let Operation { request, level, expect, .. } = operation;
+        let word = level.name();
+        let firm = level != Level::One;
+        let (kind, line) = match request {
+            Request::Get { key, siblings } => {
+                let fields = format!("\"siblings\":{siblings},\"level\":\"{word}\"");
+                let line = format!("{{\"cmd\":\"GET\",\"key\":{},{fields}}}\n", quoted(&key.bytes));
+                (Kind::Read { key, siblings, majority: firm }, line)
+            }
+            Request::Set { key, value, context } => {
+                let (token, claim) = self.claim(client, &key, context, true);
+                let id = self.begin_write(&key, Some(&value), claim);
+                let (name, value) = (quoted(&key.bytes), quoted(&value));
+                let fields = format!("\"value\":{value},\"level\":\"{word}\"{token}");
+                let line = format!("{{\"cmd\":\"SET\",\"key\":{name},{fields}}}\n");
+                (Kind::Write { key, id, firm }, line)
+            }
+            Request::Delete { key, context } => {
+                let (token, claim) = self.claim(client, &key, context, false);
+                let id = self.begin_write(&key, None, claim);
+                let name = quoted(&key.bytes);
+                let fields = format!("\"level\":\"{word}\"{token}");
+                let line = format!("{{\"cmd\":\"DELETE\",\"key\":{name},{fields}}}\n");
+                (Kind::Write { key, id, firm }, line)
+            }
+            Request::Bulk { items } => self.bulk(client, &items, word),
+        };
+        self.ask(client, kind, expect, line);
+    }
+
+    fn bulk(&mut self, client: usize, items: &[(Key, Bytes)], word: &str) -> (Kind, String) {
+        let mut ids = Vec::new();
+        let mut fields = Vec::new();
+        for (key, value) in items {
+            self.clients[client].shown.remove(key);
+            ids.push(self.begin_write(key, Some(value), Claim::Known));
+            fields.push(format!("{{\"key\":{},\"value\":{}}}", quoted(&key.bytes), quoted(value)));
+        }
+        self.batches.push(ids.clone());
+        let fields = fields.join(",");
+        let line = format!("{{\"cmd\":\"BULK_SET\",\"items\":[{fields}],\"level\":\"{word}\"}}\n");
+        let first = items.first().map_or_else(|| Key::plain(""), |(key, _)| key.clone());
+        (Kind::Bulk { first, ids }, line)
+    }
+
+    /// Asks for a key as every replica knows it; the answer is the verdict over its history.
+    pub(super) fn ask_verdict(&mut self, client: usize, key: Key) {
+        let place = self.chance.judge.random_range(0..self.machines.len());
+        if self.connect(client, Some(place)) {
+            let name = quoted(&key.bytes);
+            let line =
+                format!("{{\"cmd\":\"GET\",\"key\":{name},\"siblings\":true,\"level\":\"all\"}}\n");
+            self.ask(client, Kind::Verdict { key }, None, line);
+        }
+    }
+
+    fn ask(&mut self, client: usize, kind: Kind, expect: Option<Answered>, question: String) {
+        let (place, life) = self.clients[client].connected.expect("a client connects first");
+        self.tally.operations += 1;
+        self.clients[client].operations += 1;
+        let number = self.clients[client].operations;
+        let pending = Pending { number, began_us: self.now_us, kind, expect };
+        self.clients[client].pending = Some(pending);
+        let delay = self.clients[client].wire_us();
+        let bytes = Bytes::from(question);
+        let session = self.clients[client].session;
+        self.schedule(delay, Happening::ToNode { place, life, client, session, bytes });
+        self.schedule(PATIENCE_US, Happening::GiveUp { client, operation: number });
+    }
+
+    /// Whether the connection of a client still stands.
+    pub(super) fn is_connected(&self, client: usize) -> bool {
+        self.clients[client].connected.is_some_and(|(place, life)| self.is_alive(place, life))
+    }
+
+    /// Connects a client to `via`, if it is not already. `false` = that node takes no requests.
+    fn connect(&mut self, client: usize, via: Option<Place>) -> bool {
+        let connected = self.clients[client].connected.map(|(place, _)| place);
+        if self.is_connected(client) && (via.is_none() || via == connected) {
+            return true;
+        }
+        let place = via.or(connected).unwrap_or_default();
+        if let Some((old, _)) = self.clients[client].connected.take() {
+            self.with(old, |process, _, _| process.on_hangup(client));
+        }
+        self.clients[client].shown.clear();
+        self.clients[client].session += 1;
+        let machine = &self.machines[place];
+        let accepts = machine.process.as_ref().is_some_and(|process| process.view().is_some());
+        self.clients[client].connected = accepts.then_some((place, machine.life));
+        accepts
+    }
+
+    /// A client waits for nothing: what it is to ask next comes up.
+    fn rest(&mut self, client: usize) {
+        if let Some(operation) = self.clients[client].waiting.pop_front() {
+            self.on_operation(operation);
+        } else if self.clients[client].draws {
+            self.think(client);
+        }
+    }
+
+    fn begin_write(&mut self, key: &Key, value: Option<&Bytes>, claim: Claim) -> WriteId {
+        self.writes += 1;
+        let id = WriteId(self.writes);
+        if let Some(value) = value {
+            self.values.insert((key.clone(), value.clone()), id);
+        }
+        self.history.begin(id, key.clone(), claim, value.is_none());
+        id
+    }
+
+    /// The context field of a write and what it claims. `uses_shown`: without a context, what was
+    /// shown last on the connection stands for one.
+    fn claim(
+        &mut self,
+        client: usize,
+        key: &Key,
+        context: Context,
+        uses_shown: bool,
+    ) -> (String, Claim) {
+        match context {
+            Context::Empty => {
+                return (String::from(",\"context\":\"\""), Claim::Seen(Seen::default()));
+            }
+            Context::LastRead => {
+                if let Some(memory) = self.clients[client].memory.get(key) {
+                    let field = format!(",\"context\":\"{}\"", memory.token);
+                    return (field, Claim::Seen(memory.seen.clone()));
+                }
+            }
+            Context::Absent => {}
+        }
+        let shown = self.clients[client].shown.remove(key).filter(|_| uses_shown);
+        let claim = shown.map_or(Claim::Known, |value| {
+            // One event was shown, and no vector can name one without its predecessors: a leader
+            // that has not heard of it keeps it as a sibling.
+            let seen = self.history.seen_by(self.partition(key), key, &[value]);
+            Claim::Seen(Seen { surely: BTreeSet::new(), ..seen })
+        });
+        (String::new(), claim)
+    }
+
+    fn partition(&self, key: &Key) -> PartitionId {
+        key.token.partition(self.scenario.options.partitions)
+    }
+
+    /// A node answered.
+    pub(super) fn on_answer(&mut self, client: usize, place: Place, life: u64, bytes: &[u8]) {
+        if self.clients[client].connected != Some((place, life)) {
+            return;
+        }
+        let Some(pending) = self.clients[client].pending.take() else {
+            let text = format!("client {client} was answered without having asked");
+            return self.complain("V1 one answer to each question", text);
+        };
+        let answer: Answer = match serde_json::from_slice(bytes) {
+            Ok(answer) => answer,
+            Err(error) => {
+                let text = format!("{error}: {}", bytes.escape_ascii());
+                return self.complain("V1 answers can be read", text);
+            }
+        };
+        let fate = answer.fate();
+        match fate {
+            Fate::Acknowledged => self.tally.ok += 1,
+            Fate::Open => self.tally.unknown += 1,
+            Fate::Refused => self.tally.refused += 1,
+        }
+        if let Some(expected) = &pending.expect
+            && !answer.is(expected)
+        {
+            let text = format!("the answer should be {expected}, not {}", bytes.escape_ascii());
+            let key = pending.kind.key().clone();
+            self.unexpected_by(&key, text);
+        }
+        match pending.kind {
+            Kind::Read { key, siblings, majority } => {
+                let since_us = majority.then_some(pending.began_us);
+                self.on_read_answer(client, &key, siblings, since_us, answer);
+            }
+            Kind::Write { key, id, firm } => {
+                self.history.told(id, fate, self.now_us, firm);
+                self.clients[client].shown.remove(&key);
+            }
+            Kind::Bulk { ids, .. } => {
+                for id in ids {
+                    self.history.told(id, fate, self.now_us, false);
+                }
+            }
+            Kind::Verdict { key } => self.on_verdict(&key, &answer),
+        }
+        self.rest(client);
+    }
+
+    fn on_read_answer(
+        &mut self,
+        client: usize,
+        key: &Key,
+        siblings: bool,
+        since_us: Option<u64>,
+        answer: Answer,
+    ) {
+        let partition = self.partition(key);
+        if siblings && answer.ok {
+            let values: Vec<Bytes> = answer.values.into_iter().map(Bytes::from).collect();
+            self.history.shown(partition, key, &values, since_us);
+            if let Some(token) = answer.context {
+                let seen = self.history.seen_by(partition, key, &values);
+                self.clients[client].memory.insert(key.clone(), Memory { token, seen });
+            }
+        } else if let Some(value) = answer.value.map(Bytes::from) {
+            self.history.shown(partition, key, std::slice::from_ref(&value), None);
+            self.clients[client].shown.insert(key.clone(), value);
+        }
+    }
+
+    fn on_verdict(&mut self, key: &Key, answer: &Answer) {
+        if answer.ok {
+            let values: Vec<Bytes> = answer.values.iter().cloned().map(Bytes::from).collect();
+            self.history.settled(self.partition(key), key, &values);
+            self.verdicts.insert(key.clone(), values);
+        }
+    }
+
+    /// A client has waited too long: that is a bug unless its node died or stood still meanwhile.
+    pub(super) fn on_give_up(&mut self, client: usize, operation: u64) {
+        let waits = self.clients[client].pending.as_ref().filter(|p| p.number == operation);
+        let Some(pending) = waits.cloned() else { return };
+        self.clients[client].pending = None;
+        self.clients[client].session += 1;
+        self.on_silence(&pending);
+        if let Some((place, life)) = self.clients[client].connected.take() {
+            let stood_still = self.machines[place].paused_until_us > pending.began_us;
+            if self.is_alive(place, life) && !stood_still {
+                let text = format!(
+                    "client {client} has no answer of n{} after {} s: {:?}",
+                    place + 1,
+                    PATIENCE_US / 1_000_000,
+                    pending.kind
+                );
+                self.complain("V1 every question is answered", text);
+            }
+            self.with(place, |process, _, _| process.on_hangup(client));
+        }
+        self.rest(client);
+    }
+
+    /// The process that clients were connected to is gone.
+    pub(super) fn hang_up(&mut self, place: Place, life: u64) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].connected == Some((place, life)) {
+                self.clients[client].connected = None;
+                self.clients[client].shown.clear();
+                let Some(pending) = self.clients[client].pending.take() else { continue };
+                self.on_silence(&pending);
+                self.rest(client);
+            }
+        }
+    }
+
+    /// A question will never be answered.
+    fn on_silence(&mut self, pending: &Pending) {
+        self.tally.unknown += 1;
+        if let Some(expected) = pending.expect.as_ref().filter(|e| **e != Answered::Unknown) {
+            let text = format!("the answer should be {expected}, and none came");
+            self.unexpected_by(pending.kind.key(), text);
+        }
+    }
+
+    fn unexpected(&mut self, request: &Request, text: String) {
+        let key = request.keys().first().map_or_else(|| Key::plain(""), |key| (*key).clone());
+        self.unexpected_by(&key, text);
+    }
+
+    fn unexpected_by(&mut self, key: &Key, text: String) {
+        self.history.violate("the scenario expects", key, text);
+    }
+}
+
+impl Answer {
+    fn fate(&self) -> Fate {
+        match (self.ok, self.outcome.as_deref() == Some("unknown")) {
+            (true, _) => Fate::Acknowledged,
+            (false, true) => Fate::Open,
+            (false, false) => Fate::Refused,
+        }
+    }
+
+    fn is(&self, expected: &Answered) -> bool {
+        match expected {
+            Answered::Ok => self.ok,
+            Answered::Refused => self.fate() == Fate::Refused && !self.is_absent(),
+            Answered::Unknown => self.fate() == Fate::Open,
+            Answered::Values(values) => {
+                let shown: BTreeSet<&[u8]> =
+                    self.values.iter().chain(&self.value).map(String::as_bytes).collect();
+                (self.ok || self.is_absent()) && shown == values.iter().map(Bytes::as_ref).collect()
+            }
+        }
+    }
+
+    /// Whether it says that there is no such key.
+    fn is_absent(&self) -> bool {
+        self.code.as_deref() == Some("not_found")
+    }
+}
+
+impl Kind {
+    /// The key that it is about; of a batch, the first.
+    fn key(&self) -> &Key {
+        match self {
+            Self::Read { key, .. } | Self::Write { key, .. } | Self::Verdict { key } => key,
+            Self::Bulk { first, .. } => first,
+        }
+    }
+}
+
+/// Bytes as a JSON string. Keys and values of scenarios are text.
+fn quoted(bytes: &Bytes) -> String {
+    serde_json::Value::from(String::from_utf8_lossy(bytes)).to_string()
+}
