@@ -31,6 +31,24 @@ pub enum Fault {
     Clock(Place, i64),
 }
 
+impl Fault {
+    /// The nodes that it is about.
+    pub fn places(&self) -> Vec<Place> {
+        match self {
+            Self::Start(place)
+            | Self::Crash(place)
+            | Self::Pause(place, _)
+            | Self::Clock(place, _) => {
+                vec![*place]
+            }
+            Self::PowerLoss(places) => places.clone(),
+            Self::Partition(groups) => groups.concat(),
+            Self::OneWay(from, to) => vec![*from, *to],
+            Self::Heal => Vec::new(),
+        }
+    }
+}
+
 /// Draws the events of one fault, each with its delay in microseconds.
 type Draw = fn(&mut World) -> Vec<(u64, Fault)>;
 

@@ -1,0 +1,393 @@
+//! Makes a failing scenario smaller, until nothing can be left out.
+//!
+//! Every candidate is a scenario like any other, and counts if it breaks the same promise. Leaving
+//! something out shifts the draws of what is left, so a small candidate is tried under a few seeds
+//! before it is given up. The order is that of the largest cuts: what happens after the violation,
+//! other keys, whole families of chance, single steps, nodes, and then the world itself. Source of
+//! the search over steps: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing
+//! Input", 2002.
+
+use super::disk::DiskFaults;
+use super::faults::Fault;
+use super::network::{NetworkFaults, Place};
+use super::options::Options;
+use super::oracle::Violation;
+use super::run::run;
+use super::scenario::{Action, Context, Request, Scenario, Step};
+use crate::api::Level;
+
+/// Time that is left after the last step, in microseconds.
+const TAIL_US: u64 = 1_000_000;
+/// Most seeds under which a candidate is tried.
+const SEEDS_MAX: usize = 8;
+/// Steps of candidates that are tried, over all their seeds, per candidate.
+const STEPS_PER_CANDIDATE: usize = 400;
+
+/// How far the search has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Runs so far.
+    pub runs: u64,
+    /// Faults that are left.
+    pub faults: usize,
+    /// Operations that are left.
+    pub operations: usize,
+    /// Nodes that are left.
+    pub nodes: usize,
+}
+
+/// The smallest scenario found.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// It breaks the same promise.
+    pub scenario: Scenario,
+    /// How it breaks it.
+    pub violation: Violation,
+    /// What it took, and what is left.
+    pub progress: Progress,
+}
+
+/// Makes a scenario smaller that breaks a promise; `None` = it breaks none.
+///
+/// `report` is told of each improvement and after every run; the search ends when it returns
+/// `false`, with what was found until then. Each run takes as long as the scenario at most.
+pub fn shrink(scenario: Scenario, report: &mut dyn FnMut(Progress) -> bool) -> Option<Shrunk> {
+    let outcome = run(scenario, false);
+    let violation = outcome.violations.first()?.clone();
+    let mut search =
+        Search { best: outcome.written_down(), violation, runs: 1, is_over: false, report };
+    search.everything();
+    let progress = search.progress();
+    let Search { mut best, violation, .. } = search;
+    best.name = format!("{}, shrunk", best.name);
+    Some(Shrunk { scenario: best, violation, progress })
+}
+
+struct Search<'a> {
+    best: Scenario,
+    violation: Violation,
+    runs: u64,
+    is_over: bool,
+    report: &'a mut dyn FnMut(Progress) -> bool,
+}
+
+impl Search<'_> {
+    fn everything(&mut self) {
+        self.only_the_key();
+        self.shorter();
+        self.calmer();
+        // Fewer nodes allow fewer steps, and the other way round.
+        loop {
+            let before = self.size();
+            self.fewer_steps(|step| matches!(step.action, Action::Ask(_)));
+            self.fewer_steps(|step| matches!(step.action, Action::Fault(_)));
+            self.fewer_nodes();
+            self.calmer();
+            self.plainer();
+            if self.size() >= before || self.is_over {
+                break;
+            }
+        }
+        self.tighter();
+    }
+
+    /// Drops every question that is not about the key of the violation.
+    fn only_the_key(&mut self) {
+        let key = self.violation.key.clone();
+        let keeps = |step: &Step| match &step.action {
+            Action::Fault(_) => true,
+            Action::Ask(operation) => operation.request.keys().contains(&&key),
+        };
+        if !key.bytes.is_empty() {
+            self.keep(keeps);
+        }
+    }
+
+    /// Drops what comes last, as much as possible.
+    fn shorter(&mut self) {
+        let mut cut = self.best.steps.len() / 2;
+        while cut > 0 && !self.is_over {
+            let count = self.best.steps.len();
+            let mut candidate = self.best.clone();
+            candidate.steps.truncate(count.saturating_sub(cut));
+            if !self.attempt(candidate) {
+                cut /= 2;
+            }
+            cut = cut.min(self.best.steps.len() / 2);
+        }
+    }
+
+    /// Turns off whole families of chance, and everything at once first.
+    fn calmer(&mut self) {
+        let calm = Options::calm(self.best.options.seed);
+        let all = |options: &mut Options| {
+            options.network = NetworkFaults::default();
+            options.disk = DiskFaults::default();
+        };
+        let cuts: [&dyn Fn(&mut Options); 12] = [
+            &all,
+            &|options| options.network = NetworkFaults::default(),
+            &|options| options.disk = DiskFaults::default(),
+            &|options| options.network.loss = 0,
+            &|options| options.network.duplicate = 0,
+            &|options| options.network.corrupt = 0,
+            &|options| options.network.straggler = 0,
+            &|options| options.disk.write_error = 0,
+            &|options| options.disk.sync_error = 0,
+            &|options| options.disk.names_reorder = false,
+            &|options| options.disk_us = calm.disk_us,
+            &|options| options.shards = 1,
+        ];
+        for cut in cuts {
+            let mut candidate = self.best.clone();
+            cut(&mut candidate.options);
+            self.attempt_other(candidate);
+        }
+    }
+
+    /// Leaves out steps of one sort, in chunks that become smaller.
+    fn fewer_steps(&mut self, of: impl Fn(&Step) -> bool) {
+        let count = |scenario: &Scenario| scenario.steps.iter().filter(|step| of(step)).count();
+        let mut chunk = count(&self.best).div_ceil(2);
+        while chunk > 0 && !self.is_over {
+            let mut start = 0;
+            let mut found = false;
+            while start < count(&self.best) && !self.is_over {
+                let mut candidate = self.best.clone();
+                let mut number = 0;
+                candidate.steps.retain(|step| {
+                    let is_one = of(step);
+                    let keeps = !is_one || !(start..start + chunk).contains(&number);
+                    number += usize::from(is_one);
+                    keeps
+                });
+                if self.attempt(candidate) {
+                    found = true;
+                } else {
+                    start += chunk;
+                }
+            }
+            chunk = if chunk == 1 && found { 1 } else { chunk / 2 };
+        }
+    }
+
+    fn fewer_nodes(&mut self) {
+        for nodes in 1..self.best.options.nodes {
+            let mut candidate = self.best.clone();
+            candidate.options.nodes = nodes;
+            let replicas = usize::from(candidate.options.replicas);
+            candidate.options.replicas =
+                u8::try_from(replicas.min(nodes)).expect("not more than there were");
+            candidate.steps =
+                candidate.steps.into_iter().filter_map(|s| within(s, nodes)).collect();
+            if self.attempt_other(candidate) {
+                return;
+            }
+        }
+    }
+
+    /// Asks plainly where that is enough.
+    fn plainer(&mut self) {
+        for index in 0..self.best.steps.len() {
+            let Action::Ask(operation) = &self.best.steps[index].action else { continue };
+            let mut plain = vec![operation.clone(); 2];
+            plain[0].level = Level::Quorum;
+            match &mut plain[1].request {
+                Request::Set { context, .. } | Request::Delete { context, .. } => {
+                    *context = Context::Absent;
+                }
+                Request::Bulk { items } => {
+                    let key = items.iter().find(|(key, _)| *key == self.violation.key);
+                    *items = key.or(items.first()).cloned().into_iter().collect();
+                }
+                Request::Get { .. } => {}
+            }
+            for operation in plain {
+                let mut candidate = self.best.clone();
+                candidate.steps[index].action = Action::Ask(operation);
+                self.attempt_other(candidate);
+            }
+        }
+    }
+
+    /// Drops clients that ask nothing, and time in which nothing happens.
+    fn tighter(&mut self) {
+        let mut candidate = self.best.clone();
+        let mut clients = Vec::new();
+        for step in &mut candidate.steps {
+            if let Action::Ask(operation) = &mut step.action {
+                let name = &self.best.clients[operation.client];
+                let index = clients.iter().position(|other| other == name).unwrap_or_else(|| {
+                    clients.push(name.clone());
+                    clients.len() - 1
+                });
+                operation.client = index;
+            }
+        }
+        candidate.clients = clients;
+        self.attempt_other(candidate);
+        for divisor in [8, 4, 2] {
+            let mut candidate = self.best.clone();
+            let mut before_us = 0;
+            let mut at_us = 0;
+            for step in &mut candidate.steps {
+                at_us += (step.at_us - before_us) / divisor;
+                before_us = step.at_us;
+                step.at_us = at_us;
+            }
+            if self.attempt_other(candidate) {
+                break;
+            }
+        }
+        let mut candidate = self.best.clone();
+        candidate.options.keys = 1;
+        candidate.options.think_us = Options::calm(0).think_us;
+        self.attempt_other(candidate);
+    }
+
+    fn keep(&mut self, keeps: impl Fn(&Step) -> bool) {
+        let mut candidate = self.best.clone();
+        candidate.steps.retain(keeps);
+        self.attempt(candidate);
+    }
+
+    /// Tries a candidate that may have as many steps as the best; equal ones are not tried.
+    fn attempt_other(&mut self, candidate: Scenario) -> bool {
+        candidate != self.best && self.attempt(candidate)
+    }
+
+    /// Runs a candidate under a few seeds; one that breaks the promise is the best from now on.
+    fn attempt(&mut self, mut candidate: Scenario) -> bool {
+        let last_us = candidate.steps.last().map_or(0, |step| step.at_us);
+        candidate.options.duration_us = candidate.options.duration_us.min(last_us + TAIL_US);
+        let seeds = (STEPS_PER_CANDIDATE / candidate.steps.len().max(1)).clamp(1, SEEDS_MAX);
+        let first = candidate.options.seed;
+        for ahead in 0..seeds as u64 {
+            if self.is_over {
+                return false;
+            }
+            candidate.options.seed = first.wrapping_add(ahead);
+            let outcome = run(candidate.clone(), false);
+            self.runs += 1;
+            let same = |violation: &&Violation| violation.invariant == self.violation.invariant;
+            let broken = outcome.violations.iter().find(same).cloned();
+            let is_broken = broken.is_some();
+            if let Some(violation) = broken {
+                self.violation = violation;
+                self.best = candidate.clone();
+            }
+            let progress = self.progress();
+            self.is_over |= !(self.report)(progress);
+            if is_broken {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            runs: self.runs,
+            faults: self.best.faults(),
+            operations: self.best.operations(),
+            nodes: self.best.options.nodes,
+        }
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.best.steps.len(), self.best.options.nodes)
+    }
+}
+
+/// A step of a world with fewer nodes; `None` = it is about a node that is not there.
+fn within(step: Step, nodes: usize) -> Option<Step> {
+    let is_there = |place: &Place| *place < nodes;
+    let Step { at_us, action } = step;
+    let action = match action {
+        Action::Fault(Fault::Partition(groups)) => {
+            let groups =
+                groups.into_iter().map(|group| group.into_iter().filter(is_there).collect());
+            Action::Fault(Fault::Partition(
+                groups.filter(|group: &Vec<_>| !group.is_empty()).collect(),
+            ))
+        }
+        Action::Fault(Fault::PowerLoss(places)) => {
+            let places: Vec<Place> = places.into_iter().filter(is_there).collect();
+            (!places.is_empty()).then_some(Action::Fault(Fault::PowerLoss(places)))?
+        }
+        Action::Fault(fault) => {
+            fault.places().iter().all(is_there).then_some(Action::Fault(fault))?
+        }
+        Action::Ask(mut operation) => {
+            operation.via = operation.via.map(|place| place % nodes);
+            Action::Ask(operation)
+        }
+    };
+    Some(Step { at_us, action })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::scenario::{Expectation, Operation};
+    use super::*;
+    use crate::hash::Key;
+
+    fn set(at_us: u64, name: &str, number: usize) -> Step {
+        let key = Key::plain(name.to_owned());
+        let value = Bytes::from(format!("{name} {number}"));
+        let request = Request::Set { key, value, context: Context::Absent };
+        let operation = Operation {
+            client: number % 2,
+            via: None,
+            request,
+            level: Level::Quorum,
+            expect: None,
+        };
+        Step { at_us, action: Action::Ask(operation) }
+    }
+
+    /// Twenty writes, of which the last one is the reason that a key is not absent.
+    fn failing() -> Scenario {
+        let mut scenario = Scenario::of("shrinks", Options::calm(5));
+        scenario.options.clients = 0;
+        scenario.options.duration_us = 3_000_000;
+        scenario.clients = vec![String::from("a"), String::from("b")];
+        let others = (0..20_u64).zip(0..).map(|(at, number)| set(at * 100_000, "other", number));
+        scenario.steps.extend(others);
+        let fault = |at_us, fault| Step { at_us, action: Action::Fault(fault) };
+        scenario.steps.push(fault(2_100_000, Fault::Crash(2)));
+        scenario.steps.push(set(2_200_000, "k", 1));
+        scenario.steps.push(fault(2_300_000, Fault::Start(2)));
+        scenario.expects.push(Expectation::Values(Key::plain("k"), Vec::new()));
+        scenario
+    }
+
+    #[test]
+    fn what_has_no_part_in_a_failure_is_left_out() {
+        let shrunk = shrink(failing(), &mut |_| true).expect("it fails");
+        assert_eq!((shrunk.scenario.faults(), shrunk.scenario.operations()), (0, 1));
+        assert_eq!(shrunk.scenario.clients.len(), 1);
+        assert_eq!(shrunk.scenario.options.nodes, 1);
+        assert_eq!(run(shrunk.scenario, false).violations, [shrunk.violation]);
+    }
+
+    #[test]
+    fn a_search_ends_when_it_is_told_to() {
+        let mut runs = 0;
+        let shrunk = shrink(failing(), &mut |progress| {
+            runs = progress.runs;
+            progress.runs < 5
+        });
+        assert!(shrunk.is_some());
+        assert_eq!(runs, 5);
+    }
+
+    #[test]
+    fn a_scenario_that_holds_is_not_shrunk() {
+        let mut scenario = failing();
+        scenario.expects.clear();
+        assert!(shrink(scenario, &mut |_| true).is_none());
+    }
+}
