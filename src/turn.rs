@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use crate::api::Reply;
 use crate::causality::NodeId;
 use crate::hash::{BucketId, Key, PartitionId, Token};
+use crate::planted::{Bug, planted};
 use crate::shard::{Batch, IndexEntry, Input, Lookup, Message, Output, Seq, Shard, Table, Ticket};
 use crate::store::{DiskDone, DiskError, LogBatch, LogNote, ReadId, ReadRequest, Store};
 use crate::time::{Mono, Now};
@@ -116,6 +117,7 @@ impl Worker {
         self.replies.release(self.durable, &mut turn.replies);
         self.messages.release(self.durable, &mut turn.messages);
         for (seq, ticket, reply) in self.output.replies.drain(..) {
+            let seq = if planted(Bug::ReplyBeforeDurable) { Seq(0) } else { seq };
             self.replies.add(seq, self.durable, (ticket, reply), &mut turn.replies);
         }
         for (seq, node, message) in self.output.messages.drain(..) {

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Actor, Dot, VersionVector};
+use crate::planted::{Bug, planted};
 
 /// A bitmapped version vector.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +59,10 @@ impl PartitionClock {
 
     /// The bases alone: what an object of this replica may be filled with.
     pub fn bases(&self) -> VersionVector {
-        self.0.iter().map(|(actor, reach)| (*actor, reach.base)).collect()
+        let known = |reach: &Reach| {
+            if planted(Bug::FillBeyondBase) { reach.highest() } else { reach.base }
+        };
+        self.0.iter().map(|(actor, reach)| (*actor, known(reach))).collect()
     }
 
     /// Whether no event is known.
@@ -112,6 +116,11 @@ impl Reach {
                 .ok()
                 .and_then(|index| self.above.get(index))
                 .is_some_and(|(_, bits)| bits & (1 << (seq % 64)) != 0)
+    }
+
+    /// The highest event, whatever is missing below it.
+    fn highest(&self) -> u64 {
+        self.above.last().map_or(self.base, |(word, bits)| word * 64 + u64::from(bits.ilog2()))
     }
 
     fn add(&mut self, seq: u64) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Dot, PartitionClock, VersionVector};
+use crate::planted::{Bug, planted};
 use crate::time::Hlc;
 
 /// One sibling.
@@ -149,6 +150,10 @@ pub fn merge(left: &Object, right: &Object) -> Object {
             Ordering::Equal => theirs.next().and(ours.next()),
         };
         entries.extend(kept.cloned());
+    }
+    if planted(Bug::LastWriterWins) {
+        let winner = entries.iter().map(|entry: &Entry| (entry.hlc, entry.dot)).max();
+        entries.retain(|entry| Some((entry.hlc, entry.dot)) == winner);
     }
     let mut ctx = left.ctx.clone();
     ctx.join(&right.ctx);

@@ -11,6 +11,7 @@ use super::message::{Ballot, CODE_MEMORY_LOST, CODE_REMOVED};
 use super::paxos::{Progress, Proposal, Vote};
 use super::{Cluster, ClusterId, Layout, Message, Output, Refusal, Role, Severity, birth};
 use crate::causality::NodeId;
+use crate::planted::{Bug, planted};
 use crate::shard::Seq;
 use crate::time::Mono;
 
@@ -156,7 +157,9 @@ impl Cluster {
         let answer = if consents { self.acceptor.prepare(ballot) } else { Err(ballot) };
         match answer {
             Ok(accepted) => {
-                self.journal.remember_acceptor(&self.acceptor, out);
+                if !planted(Bug::PromiseNotDurable) {
+                    self.journal.remember_acceptor(&self.acceptor, out);
+                }
                 self.tell(from, Message::PaxPromise { instance, ballot, accepted }, out);
             }
             Err(promised) => {

@@ -10,6 +10,7 @@ use super::gossip::{GOSSIP_INTERVAL_MS, GOSSIP_PEERS};
 use super::message::{Digest, Fact};
 use super::{Cluster, Hello, LayoutHash, Member, Message, Output, Phase, Severity, View};
 use crate::causality::{Actor, NodeId};
+use crate::planted::{Bug, planted};
 
 impl Cluster {
     pub(super) fn gossip_on_time(&mut self, out: &mut Output) {
@@ -100,11 +101,13 @@ impl Cluster {
             (None, Some(_)) => Phase::Member,
             (None, None) => Phase::Unborn(self.unborn_text()),
         };
-        let durable = self.generation_seq.is_some_and(|seq| self.journal.is_durable(seq));
+        let durable = self.generation_seq.is_some_and(|seq| self.journal.is_durable(seq))
+            || planted(Bug::EpochNotDurable);
+        let epoch = if planted(Bug::CounterResumed) { 1 } else { self.generation };
         let view = View {
             me: self.me,
             name: self.name().to_owned(),
-            actor: durable.then(|| Actor::new(self.me.tag(), self.generation)),
+            actor: durable.then(|| Actor::new(self.me.tag(), epoch)),
             phase,
             layout: link.map(|link| Arc::clone(&link.layout)),
             members: self.members(),

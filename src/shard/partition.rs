@@ -13,6 +13,7 @@ use crate::causality::{
 };
 use crate::hash::{Key, PartitionId};
 use crate::limits::{LOSER_AGE_MS_MAX, LOSER_BYTES_MAX, LOSERS_MAX};
+use crate::planted::{Bug, planted};
 use crate::time::Hlc;
 
 /// Whether a replica may answer for its partition.
@@ -198,8 +199,13 @@ impl Partition {
     pub(super) fn absorb(&mut self, stored: Option<Object>, item: ReplicaItem) -> Option<Record> {
         let ReplicaItem { key, object, mut dots } = item;
         let is_damaged = stored.is_none();
-        let held = stored.map_or_else(Object::default, |stored| self.filled(stored));
-        let merged = merge(&held, &object);
+        let held = match stored {
+            Some(stored) if planted(Bug::ReceiveWithoutFill) => stored,
+            Some(stored) => self.filled(stored),
+            None => Object::default(),
+        };
+        let merged =
+            if planted(Bug::ReplicaOverwrites) { object.clone() } else { merge(&held, &object) };
         dots.extend(object.dots());
         dots.retain(|&dot| !self.clock.contains(dot));
         dots.sort_unstable();

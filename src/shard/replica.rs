@@ -13,6 +13,7 @@ use crate::api::{Holding, Reply};
 use crate::causality::{Dot, NodeId, Object, VersionVector};
 use crate::hash::{Key, PartitionId};
 use crate::limits::UNDURABLE_BYTES_MAX;
+use crate::planted::{Bug, planted};
 
 /// Replicates are refused above this: twice the bound for clients, so that a node which takes no
 /// more writes of its own still keeps its promises to others.
@@ -179,6 +180,9 @@ impl Shard {
             let (lookup, rests_on) = turn.table.get(&item.key);
             newest = newest.max(rests_on);
             match lookup {
+                Lookup::Found(_) if repair && planted(Bug::ReadRepairDowngrades) => {
+                    objects.push(None);
+                }
                 Lookup::Found(object) => objects.push(Some(object)),
                 Lookup::Absent => objects.push(Some(Object::default())),
                 Lookup::Unknown if repair || is_alone => objects.push(None),

@@ -12,6 +12,7 @@ mod process;
 mod run;
 mod scenario;
 mod shrink;
+pub mod strength;
 mod trace;
 mod watch;
 mod workload;

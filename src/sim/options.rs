@@ -8,6 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::disk::DiskFaults;
 use super::network::NetworkFaults;
+use crate::planted::Bug;
 
 /// Everything that a run needs beside its seed. Times in virtual microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Options {
     pub clock_every_us: u64,
     /// Largest jump of a wall clock, in milliseconds.
     pub clock_jump_ms: i64,
+    /// The mistake that the core suffers from, in a build that can plant one.
+    pub planted: Option<Bug>,
 }
 
 impl Options {
@@ -75,6 +78,7 @@ impl Options {
             pause_every_us: 0,
             clock_every_us: 0,
             clock_jump_ms: 0,
+            planted: None,
         }
     }
 

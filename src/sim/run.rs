@@ -13,6 +13,7 @@ use super::scenario::{Action, Answered, Expectation, Scenario, Step};
 use super::trace::Trace;
 use super::world::{Tally, World};
 use crate::hash::Key;
+use crate::planted;
 
 /// Longest time until a cluster is born, and until one that was mended answers again.
 const SETTLING_US: u64 = 20_000_000;
@@ -43,7 +44,14 @@ pub struct Outcome {
 }
 
 /// Runs a scenario from the birth of its cluster to the verdict.
+///
+/// # Panics
+/// When its options name a bug in a build that has none.
 pub fn run(scenario: Scenario, keep_trace: bool) -> Outcome {
+    planted::with(scenario.options.planted, || run_here(scenario, keep_trace))
+}
+
+fn run_here(scenario: Scenario, keep_trace: bool) -> Outcome {
     let mut world = World::new(scenario, keep_trace);
     if world.wait(World::is_born) {
         world.work();

@@ -19,6 +19,7 @@ use super::record::{Header, Kind, Placing, commit_bytes, encode_commit, encode_n
 use super::segment::SEGMENT_HEADER_BYTES;
 use crate::config::Durability;
 use crate::limits::{SYNC_BYTES_MAX, SYNC_INTERVAL_MS};
+use crate::planted::{Bug, planted};
 use crate::shard::{Seq, ShardId};
 use crate::time::{Mono, Now};
 
@@ -61,7 +62,7 @@ struct Staged {
 }
 
 /// A group that was handed to the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Group {
     /// For each writer its newest put, and the places of its records.
     writers: Vec<(usize, Seq, Vec<Place>)>,
@@ -114,6 +115,12 @@ impl Log {
         let step = std::mem::take(&mut self.append.step);
         if let Err(error) = result {
             let doing = if matches!(step, Step::Syncing(_)) { "syncing" } else { "writing" };
+            if planted(Bug::SyncRetried)
+                && let Step::Syncing(Some(group)) = step
+            {
+                self.append.step = Step::Written(group);
+                return Ok(());
+            }
             let file = self.appends_to().map_or(String::new(), |file| file.to_string());
             return Err(LogError::Io { doing, file, error });
         }
@@ -122,6 +129,10 @@ impl Log {
                 self.append.unsynced_since.get_or_insert(now.mono);
                 self.note_written(&group);
                 match self.config.durability {
+                    Durability::Always if planted(Bug::AckBeforeSync) => {
+                        self.announce(now, group.clone());
+                        self.append.step = Step::Written(Group { writers: Vec::new(), ..group });
+                    }
                     Durability::Always => self.append.step = Step::Written(group),
                     Durability::Interval | Durability::Os => self.announce(now, group),
                 }

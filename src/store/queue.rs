@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 
+use crate::planted::{Bug, planted};
 use crate::shard::{Group, Seq};
 
 /// Records that stand in the log as one, or with the other parts of their group.
@@ -40,7 +41,10 @@ impl Queue {
     }
 
     /// Puts something at the end of a writer's queue.
-    pub(super) fn push(&mut self, writer: usize, put: Put) {
+    pub(super) fn push(&mut self, writer: usize, mut put: Put) {
+        if planted(Bug::BulkHalfApplied) {
+            put.group = None;
+        }
         if let Some(group) = put.group {
             *self.arrived.entry(group.id).or_default() += 1;
         }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::codec::{to_u64, to_usize};
 use super::record::{HEADER_BYTES, Header, Kind, Name, Seed, decode_commit, verify};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use crate::planted::{Bug, planted};
 
 /// Most of the newest segment is zeros, and every start reads it: they are passed by the block.
 const ZEROS: [u8; 4_096] = [0; 4_096];
@@ -177,7 +178,7 @@ fn torn_from(records: &[Found], first: Option<u64>) -> Option<u64> {
     let mut group = expected;
     for record in records {
         let lsn = record.header.lsn;
-        if lsn != expected && group >= synced_before {
+        if lsn != expected && (group >= synced_before || planted(Bug::DamageTakenForTornTail)) {
             return Some(group);
         }
         expected = lsn + 1;

@@ -14,6 +14,7 @@ use super::log::{Held, Log};
 use super::place::{SEGMENT_BYTES_MAX, SEGMENT_MAX};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, encode_manifest};
 use crate::limits::RESERVE_SEGMENTS;
+use crate::planted::{Bug, planted};
 use crate::time::{Mono, Now};
 
 /// Files are made in whole pages.
@@ -87,6 +88,7 @@ impl FileStep {
             Self::Create => Some(Self::Write),
             Self::Write => Some(Self::Sync),
             Self::Sync => Some(Self::Rename),
+            Self::Rename if planted(Bug::DirectoryNotSynced) => None,
             Self::Rename => Some(Self::SyncDir),
             Self::SyncDir => None,
         }

@@ -13,7 +13,8 @@ use std::path::Path;
 
 use rules::{
     ascii, columns, crates_in_place, finished, header, layering, lines, names, no_casts, no_escape,
-    no_floats, no_ignored_tests, no_sleeping_tests, no_unsafe, no_unwrap, purity, short_documents,
+    no_floats, no_ignored_tests, no_sleeping_tests, no_unsafe, no_unwrap, one_build, purity,
+    short_documents,
 };
 use scan::{blank, has_word, paths_after};
 use source::{File, read, root, tree};
@@ -27,7 +28,7 @@ struct Rule {
     bad: (&'static str, &'static str),
 }
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     Rule {
         name: "a module imports only what its layer allows",
         check: layering,
@@ -47,6 +48,11 @@ const RULES: [Rule; 17] = [
         name: "the core has no clock, chance, socket, file, thread or future",
         check: purity,
         bad: ("src/causality/dot.rs", "fn f() -> Instant { Instant::now() }"),
+    },
+    Rule {
+        name: "the core is the same in every build, but for planted bugs",
+        check: one_build,
+        bad: ("src/shard/mod.rs", "#[cfg(feature = \"planted-bugs\")]\nfn f() {}"),
     },
     Rule {
         name: "the core decides without floating point",
@@ -254,6 +260,30 @@ fn every_fault_code_is_documented() {
     let document = read("docs/protocols.md");
     let missing: Vec<_> = codes.iter().filter(|code| !has_word(&document, code)).collect();
     assert!(missing.is_empty(), "docs/protocols.md does not explain the codes {missing:?}");
+}
+
+#[test]
+fn every_planted_bug_stands_in_the_core_and_none_in_the_default_build() {
+    let text = read("src/planted.rs");
+    let never = "#[cfg(not(feature = \"planted-bugs\"))]\n#[inline]\n\
+                 pub(crate) const fn planted(_bug: Bug) -> bool {\n    false\n}";
+    assert!(text.contains(never), "without the feature planted() is a constant false");
+    let features = table_names(&read("Cargo.toml"), "features");
+    assert_eq!(features, ["planted-bugs"], "it is the only feature, and no default one");
+    let list = text.split("\nbugs! {").nth(1).and_then(|rest| rest.split("\n}").next());
+    let rows = list.expect("planted.rs lists the bugs").lines();
+    let bugs: Vec<&str> =
+        rows.filter_map(|row| row.trim().split_once(" = \"")).map(|r| r.0).collect();
+    assert!(bugs.len() >= 14, "the scan found {bugs:?}");
+    let core: Vec<File> = tree().into_iter().filter(File::is_pure).collect();
+    for bug in bugs {
+        let site = format!("planted(Bug::{bug})");
+        assert!(core.iter().any(|file| file.shipped.contains(&site)), "{bug} is planted nowhere");
+    }
+    let elsewhere = tree().into_iter().filter(|file| !file.is_pure());
+    let outside: Vec<_> =
+        elsewhere.filter(|f| f.shipped.contains("planted(Bug::")).map(|f| f.path).collect();
+    assert!(outside.is_empty(), "bugs are planted in the core only, not in {outside:?}");
 }
 
 #[test]

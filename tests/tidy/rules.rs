@@ -6,7 +6,8 @@ use crate::scan::{has_word, is_ident, paths_after};
 use crate::source::File;
 
 /// Modules whose behaviour is a function of their inputs: no clock, chance, socket, file or thread.
-pub(crate) const PURE: [&str; 11] = [
+pub(crate) const PURE: [&str; 12] = [
+    "planted",
     "limits",
     "hash",
     "time",
@@ -21,21 +22,23 @@ pub(crate) const PURE: [&str; 11] = [
 ];
 
 /// Which module may import which (path prefixes). Whatever is absent here is forbidden.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("limits", &[]),
+    ("planted", &[]),
     ("hash", &["limits"]),
     ("time", &["limits"]),
-    ("causality", &["limits", "hash", "time"]),
+    ("causality", &["limits", "planted", "hash", "time"]),
     ("api", &["limits", "hash", "time", "causality"]),
     ("config", VALUES),
     // The number of a put is the one word that the control plane shares with the data plane.
-    ("cluster", &["limits", "hash", "time", "causality", "api", "shard::Seq"]),
-    ("shard", &["limits", "hash", "time", "causality", "api", "cluster"]),
+    ("cluster", &["limits", "planted", "hash", "time", "causality", "api", "shard::Seq"]),
+    ("shard", &["limits", "planted", "hash", "time", "causality", "api", "cluster"]),
     ("search", &["limits", "hash", "time", "causality", "api"]),
     (
         "store",
         &[
             "limits",
+            "planted",
             "hash",
             "time",
             "causality",
@@ -46,12 +49,18 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "config::Durability",
         ],
     ),
-    ("turn", &["limits", "hash", "time", "causality", "api", "cluster", "shard", "store"]),
-    ("wire", &["limits", "hash", "time", "causality", "api", "cluster", "shard", "config"]),
+    (
+        "turn",
+        &["limits", "planted", "hash", "time", "causality", "api", "cluster", "shard", "store"],
+    ),
+    (
+        "wire",
+        &["limits", "planted", "hash", "time", "causality", "api", "cluster", "shard", "config"],
+    ),
     ("server", &[ANY_BELOW_SHELL, "turn", "store", "shard", "cluster", "wire", "config"]),
-    ("sim", &[ANY_BELOW_SHELL, "turn", "store", "shard", "cluster", "wire", "config"]),
+    ("sim", &[ANY_BELOW_SHELL, "planted", "turn", "store", "shard", "cluster", "wire", "config"]),
     ("client", &[ANY_BELOW_SHELL, "wire"]),
-    ("cli", &[ANY_BELOW_SHELL, "wire", "cluster", "client", "server", "sim", "config"]),
+    ("cli", &[ANY_BELOW_SHELL, "planted", "wire", "cluster", "client", "server", "sim", "config"]),
     ("lib", &[]),
 ];
 const VALUES: &[&str] = &["limits", "hash", "time", "causality", "api"];
@@ -171,6 +180,27 @@ pub(crate) fn purity(file: &File) -> Vec<String> {
     let hashed = ["HashMap", "HashSet"].iter().find(|word| has_word(&file.shipped, word));
     found.extend(hashed.filter(|_| !file.shipped.contains("Hasher")));
     found.into_iter().map(|word| format!("names {word}")).collect()
+}
+
+/// What a file of the core is compiled to must not depend on how it is built: tests may be smaller,
+/// and one file knows the feature that plants bugs.
+pub(crate) fn one_build(file: &File) -> Vec<String> {
+    if !file.path.starts_with("src/") {
+        return vec![];
+    }
+    let conditions = ["cfg(", "cfg!(", "cfg_attr("];
+    let mut complaints = Vec::new();
+    for (at, word) in conditions.iter().flat_map(|word| file.code.match_indices(word)) {
+        let rest = file.text.get(at + word.len()..).unwrap_or_default();
+        let condition = rest.split([')', ',']).next().unwrap_or_default().trim();
+        let planted = ["feature = \"planted-bugs\"", "not(feature = \"planted-bugs\""];
+        let allowed =
+            condition == "test" || file.path == "src/planted.rs" && planted.contains(&condition);
+        if !allowed {
+            complaints.push(format!("is compiled otherwise under {condition}"));
+        }
+    }
+    complaints
 }
 
 pub(crate) fn no_floats(file: &File) -> Vec<String> {

@@ -15,6 +15,7 @@ use crate::api::{Fault, Op, Outcome, Reply, Request, RequestId, WriteContext, Wr
 use crate::causality::{NodeId, Object, decode_context, encode_context};
 use crate::hash::{Key, PartitionId};
 use crate::limits::UNDURABLE_BYTES_MAX;
+use crate::planted::{Bug, planted};
 use crate::time::Mono;
 
 /// A write at its leader, waiting for acknowledgements.
@@ -200,6 +201,7 @@ impl Shard {
             Lookup::Absent => Object::default(),
             // The last copy has nobody to learn from; a new value is better than none.
             Lookup::Unknown if place.row.len() == 1 => Object::default(),
+            Lookup::Unknown if planted(Bug::DamageTakenForAbsent) => Object::default(),
             Lookup::Unknown => return Err(Fault::Damaged { damaged: 1 }),
             Lookup::Cold => {
                 self.parked.await_record(key.token);
@@ -342,7 +344,8 @@ impl Leading {
     fn advance<T: Table>(mut self, shard: &mut Shard, turn: &mut Turn<'_, T>) -> Option<Self> {
         let count = |wanted: Ack| self.members.iter().filter(|(_, ack)| *ack == wanted).count();
         let durable = 1 + count(Ack::Durable);
-        if durable >= self.needed {
+        let counted = if planted(Bug::QuorumOneShort) { durable + 1 } else { durable };
+        if counted >= self.needed {
             self.written.acks_home = byte(durable);
             shard.answer(turn, self.origin, self.rests_on, Reply::Written(self.written));
             return None;
@@ -370,7 +373,11 @@ impl Leading {
             self.needed - 1,
             troubles.join(", ")
         );
-        let fault = Fault::OutcomeUnknown { request_id: self.request_id, detail };
+        let fault = if planted(Bug::RefusedButApplied) {
+            unavailable(self.needed, durable, &troubles)
+        } else {
+            Fault::OutcomeUnknown { request_id: self.request_id, detail }
+        };
         shard.fail(turn, self.origin, fault);
         None
     }
@@ -533,6 +540,7 @@ fn parts(op: &Op) -> (&Key, Option<&bytes::Bytes>, &WriteContext) {
 /// What the writer has seen, as far as its leader can check it.
 fn seen(id: PartitionId, owned: &Partition, context: &WriteContext) -> Result<Seen, Fault> {
     match context {
+        _ if planted(Bug::ContextIgnored) => Ok(Seen::All),
         WriteContext::Known => Ok(Seen::All),
         WriteContext::Shown(dot) => Ok(Seen::Only(*dot)),
         WriteContext::Token(token) => {

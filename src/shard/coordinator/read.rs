@@ -16,6 +16,7 @@ use super::{Machine, Place, byte, left_ms, needed, unavailable, words};
 use crate::api::{Fault, Level, Op, Read, Reply, Request};
 use crate::causality::{Entry, NodeId, Object, encode_context, merge};
 use crate::hash::{Key, PartitionId};
+use crate::planted::{Bug, planted};
 use crate::time::Mono;
 
 /// Payloads up to this many bytes travel in the first answer of every member; longer ones only
@@ -295,6 +296,9 @@ impl Reading {
         if self.ask_in_full(shard, turn, most) {
             return self.advance(shard, turn);
         }
+        if planted(Bug::TornFill) {
+            self.fill_again(shard);
+        }
         let merged = self.merged();
         self.repair(shard, turn, merged, false)
     }
@@ -344,6 +348,18 @@ impl Reading {
             self.ask_again(shard, turn, question, u32::MAX);
         }
         !digests.is_empty()
+    }
+
+    /// Fills the object of this replica with the clock of now.
+    fn fill_again(&mut self, shard: &Shard) {
+        let me = shard.me();
+        for asked in self.asked.iter_mut().filter(|asked| Some(asked.node) == me) {
+            if let (Answer::Object(object), Some(owned)) =
+                (&mut asked.answer, shard.partitions.owned(self.place.partition))
+            {
+                *object = owned.filled(std::mem::take(object));
+            }
+        }
     }
 
     /// What is known when all objects are known.
