@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod config;
 pub mod hash;
 pub mod limits;
+pub mod marks;
 pub mod planted;
 pub mod server;
 pub mod shard;

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use crate::api::Reply;
 use crate::causality::NodeId;
 use crate::hash::{BucketId, Key, PartitionId, Token};
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::shard::{Batch, IndexEntry, Input, Lookup, Message, Output, Seq, Shard, Table, Ticket};
 use crate::store::{DiskDone, DiskError, LogBatch, LogNote, ReadId, ReadRequest, Store};
@@ -204,6 +205,7 @@ impl<T> HeldBack<T> {
             out.push(thing);
             return;
         }
+        sometimes!("a reply or message was held back until durable");
         // Nearly always the newest put: then this is a push to the end.
         let place = match self.0.back() {
             Some((last, _)) if *last > seq => self.0.partition_point(|(other, _)| *other <= seq),

@@ -11,6 +11,7 @@ use super::message::{Ballot, CODE_MEMORY_LOST, CODE_REMOVED};
 use super::paxos::{Progress, Proposal, Vote};
 use super::{Cluster, ClusterId, Layout, Message, Output, Refusal, Role, Severity, birth};
 use crate::causality::NodeId;
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::shard::Seq;
 use crate::time::Mono;
@@ -126,6 +127,7 @@ impl Cluster {
     pub(super) fn attempts_on_time(&mut self, out: &mut Output) {
         let Some((_, until)) = &self.attempts.current else { return };
         if self.now.mono >= *until {
+            sometimes!("a ballot ran out of time");
             self.fail_attempt();
         } else if self.now.mono >= self.attempts.repeat_at {
             self.ask(out);
@@ -195,6 +197,7 @@ impl Cluster {
     fn may_vote(&mut self, from: NodeId, instance: u64, out: &mut Output) -> bool {
         let epoch = self.chain.epoch();
         if instance <= epoch {
+            sometimes!("a proposal of an epoch that is over was refused");
             self.tell_standing(from, out);
             return false;
         }
@@ -250,6 +253,7 @@ impl Cluster {
         self.attempts.round = self.attempts.round.max(promised.round);
         let current = self.attempts.current.as_ref().map(|(proposal, _)| proposal);
         if current.is_some_and(|mine| mine.instance == instance && mine.ballot == ballot) {
+            sometimes!("a ballot was pre-empted by a higher one");
             self.fail_attempt();
         }
     }
@@ -259,6 +263,7 @@ impl Cluster {
             Progress::Waiting => {}
             Progress::Nothing => self.fail_attempt(),
             Progress::Elsewhere(members) => {
+                sometimes!("a birth met the claim of another");
                 let proposal = Proposal::birth(self.next_ballot(), members, None);
                 self.begin(proposal, false, out);
             }

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use super::message::Hello;
 use super::{ClusterId, Message};
 use crate::causality::NodeId;
+use crate::marks::sometimes;
 use crate::time::Mono;
 
 /// Time between two questions on one link, in milliseconds.
@@ -94,6 +95,7 @@ impl Links {
                 return;
             }
             if known.hello.generation > hello.generation {
+                sometimes!("a hello of a past life was ignored");
                 return;
             }
         }
@@ -120,6 +122,7 @@ impl Links {
         // An answer to an earlier question: the later ones are owed from now on.
         peer.owes_since = (seq != peer.last_ping).then_some(now);
         let was_silent = peer.silent;
+        sometimes!("a suspected member answered again", was_silent);
         peer.silent = false;
         was_silent
     }
@@ -129,6 +132,7 @@ impl Links {
         let expected = self.deadline().unwrap_or(now).max(self.seen);
         let late_ms = now.ms_since(expected);
         if late_ms > STALL_MS {
+            sometimes!("a node that had stood still blamed nobody");
             for peer in self.peers.values_mut() {
                 peer.owes_since = peer.owes_since.map(|since| since.plus_ms(late_ms));
             }
@@ -158,6 +162,7 @@ impl Links {
         let mut dead = Vec::new();
         for (&node, peer) in &mut self.peers {
             if peer.owes_since.is_some_and(|since| now.ms_since(since) >= RESET_MS) {
+                sometimes!("a dead link was closed");
                 // Asked again only after another such time, should the link still be there.
                 peer.owes_since = Some(now);
                 dead.push(node);

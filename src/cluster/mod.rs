@@ -36,6 +36,7 @@ pub use placement::next as place;
 pub use view::{Member, Phase, View};
 
 use crate::causality::NodeId;
+use crate::marks::sometimes;
 use crate::shard::Seq;
 use crate::time::{Mono, Now};
 use chain::Chain;
@@ -200,6 +201,7 @@ impl Cluster {
                  clear it with the identity file and join as a new node",
             ));
         }
+        sometimes!("a promise was found at recovery", acceptor.is_some());
         Ok(Self {
             me: settings.node(),
             generation: identity::next_epoch(recovered.epoch, now.unix_ms),

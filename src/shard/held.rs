@@ -23,6 +23,7 @@ use crate::api::Fault;
 use crate::causality::{NodeId, Object};
 use crate::hash::{Key, PartitionId, Token};
 use crate::limits::{SHARDS_MAX, UNDURABLE_BYTES_MAX};
+use crate::marks::sometimes;
 
 /// A batch asks at most so many shards to hold.
 pub(super) const HOLD_QUESTIONS: usize = SHARDS_MAX as usize;
@@ -104,6 +105,7 @@ impl Shard {
             // Two keys of one token are held as one.
             let is_held = part.taken.last().is_some_and(|(last, _)| last.key().token == token);
             if !is_held && self.parked.blocks(token) {
+                sometimes!("a batch waited for a key");
                 return self.wait_for(turn, token, batch, part);
             }
             let row_len = self.row(change.partition()).map_or(0, |row| row.len());

@@ -37,6 +37,7 @@ use crate::causality::{NodeId, PartitionClock};
 use crate::cluster::{Layout, View};
 use crate::hash::{PartitionId, Token};
 use crate::limits::{READ_TIMEOUT_MS, REPLICAS_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
+use crate::marks::sometimes;
 use crate::time::{Hlc, HlcClock, Mono, Now};
 use held::{Address, Held};
 use latency::Latency;
@@ -280,6 +281,7 @@ impl Shard {
 
     fn on_tick<T: Table>(&mut self, turn: &mut Turn<'_, T>) {
         while let Some(waiting) = self.parked.take_due(turn.now.mono) {
+            sometimes!("a parked input died with its deadline");
             self.refuse_waiting(turn, waiting, Nack::Expired);
         }
         while let Some((id, machine)) = self.operations.take_due(turn.now.mono) {
@@ -291,6 +293,7 @@ impl Shard {
         if let Message::Forward { call, .. } = &message
             && !self.forwards.is_news(from, *call)
         {
+            sometimes!("a repeated forward was ignored");
             return;
         }
         self.on_message(turn, from, message);
@@ -338,6 +341,7 @@ impl Shard {
     fn on_fetched<T: Table>(&mut self, turn: &mut Turn<'_, T>, token: Token) {
         self.read_fetched(turn, token);
         if self.parked.fetched(token) {
+            sometimes!("a cold record came and its inputs went on");
             self.run_again(turn, token);
         }
     }
@@ -388,6 +392,7 @@ impl Shard {
 
     fn on_own<T: Table>(&mut self, turn: &mut Turn<'_, T>, seq: Seq, message: Message) {
         if seq > self.durable {
+            sometimes!("a message to oneself waited for the disk");
             self.rested += 1;
             self.resting.insert((seq, self.rested), message);
         } else {
@@ -461,6 +466,7 @@ impl Shard {
         if Some(to) == self.me() && shard == self.id.0 {
             self.inner.push_back((rests_on, message));
         } else {
+            sometimes!("a message crossed to another shard of its node", Some(to) == self.me());
             turn.out.messages.push((rests_on, to, message));
         }
     }

@@ -13,6 +13,7 @@ use crate::causality::{
 };
 use crate::hash::{Key, PartitionId};
 use crate::limits::{LOSER_AGE_MS_MAX, LOSER_BYTES_MAX, LOSERS_MAX};
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::time::Hlc;
 
@@ -149,6 +150,7 @@ impl Partition {
         let actor = self.actor.expect("nothing is minted before the epoch of the start is durable");
         let held = self.filled(stored);
         if let Some(dot) = twin(&held, &write) {
+            sometimes!("a retry met its own earlier try");
             return Self::repeated(held, write.key, dot);
         }
         self.minted += 1;
@@ -157,6 +159,7 @@ impl Partition {
         let existed = !held.entries.is_empty();
         let Write { key, value, seen, hlc, rid } = write;
         let entry = value.map(|payload| Entry { rid, ..Entry::register(dot, hlc, payload) });
+        let by_token = matches!(&seen, Seen::Upto(_));
         let (held, known, mut gone) = apart(held, seen);
         let (held, dropped) = without_losers(held, &known, entry.as_ref(), unix_ms);
         let dropped_count = dropped.len();
@@ -167,6 +170,9 @@ impl Partition {
         self.clock.add(dot);
         let seen = seen_after(&made.object, dot, known);
         let siblings = shown_count(&made.object);
+        sometimes!("a write left three siblings or more", siblings >= 3);
+        sometimes!("a loser was dropped at the cap", dropped_count > 0);
+        sometimes!("the token of a stale reader was merged", by_token && siblings >= 2);
         let mut dots = Vec::with_capacity(1 + gone.len());
         dots.push(dot);
         dots.extend_from_slice(&gone);
@@ -217,8 +223,12 @@ impl Partition {
             State::Rebuilding => merged.entries != held.entries,
         };
         if dots.is_empty() && !is_news && !is_damaged {
+            sometimes!("a replica was told nothing new");
             return None;
         }
+        sometimes!("a replica merged siblings", merged.entries.len() > object.entries.len());
+        sometimes!("a damaged record was healed from the others", is_damaged);
+        sometimes!("a replica that is being rebuilt took in an event", !self.is_ready());
         let removed = missing(&held, &merged);
         for &dot in &dots {
             self.clock.add(dot);

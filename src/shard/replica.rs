@@ -13,6 +13,7 @@ use crate::api::{Holding, Reply};
 use crate::causality::{Dot, NodeId, Object, VersionVector};
 use crate::hash::{Key, PartitionId};
 use crate::limits::UNDURABLE_BYTES_MAX;
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 
 /// Replicates are refused above this: twice the bound for clients, so that a node which takes no
@@ -65,6 +66,7 @@ impl Shard {
         };
         let newest = items.iter().flat_map(|item| &item.object.entries).map(|entry| entry.hlc);
         if newest.max().is_some_and(|hlc| !self.clock.observe(hlc, turn.now)) {
+            sometimes!("a timestamp too far ahead was not adopted");
             self.counters.clock_skews += 1;
         }
         let owned = self.partitions.owned_mut(partition).expect("it was accepted as owned");
@@ -126,7 +128,10 @@ impl Shard {
         let stored = match lookup {
             Lookup::Found(object) => object,
             Lookup::Absent => Object::default(),
-            Lookup::Unknown => return Local::Answer(ReadAnswer::Unknown, Seq(0)),
+            Lookup::Unknown => {
+                sometimes!("a damaged record was answered as unknown");
+                return Local::Answer(ReadAnswer::Unknown, Seq(0));
+            }
             Lookup::Cold => {
                 self.parked.await_record(key.token);
                 return Local::Blocked;
@@ -158,6 +163,7 @@ impl Shard {
         }
         let has_values = items.iter().any(|item| !item.object.entries.is_empty());
         if has_values && turn.table.is_full() {
+            sometimes!("a full disk refused what another replica sent");
             return Err(Nack::DiskFull);
         }
         Ok(())

@@ -13,6 +13,7 @@ use super::scenario::{Action, Answered, Expectation, Scenario, Step};
 use super::trace::Trace;
 use super::world::{Tally, World};
 use crate::hash::Key;
+use crate::marks::{self, Marks};
 use crate::planted;
 
 /// Longest time until a cluster is born, and until one that was mended answers again.
@@ -37,6 +38,8 @@ pub struct Outcome {
     pub acknowledged: usize,
     /// Keys that more than one write competed for.
     pub contended: usize,
+    /// The coverage marks that it hit.
+    pub marks: Marks,
     /// What happened.
     pub trace: Trace,
     /// Virtual time at the end, in microseconds.
@@ -52,6 +55,8 @@ pub fn run(scenario: Scenario, keep_trace: bool) -> Outcome {
 }
 
 fn run_here(scenario: Scenario, keep_trace: bool) -> Outcome {
+    // What this thread did before is not of this run.
+    marks::take();
     let mut world = World::new(scenario, keep_trace);
     if world.wait(World::is_born) {
         world.work();
@@ -68,6 +73,7 @@ fn run_here(scenario: Scenario, keep_trace: bool) -> Outcome {
         tally: world.tally,
         acknowledged: world.history.acknowledged(),
         contended: world.history.contended(),
+        marks: marks::take(),
         ended_us: world.now_us,
         scenario: world.scenario,
         recorded: world.recorded,

@@ -19,6 +19,7 @@ use super::record::{Header, Kind, Placing, commit_bytes, encode_commit, encode_n
 use super::segment::SEGMENT_HEADER_BYTES;
 use crate::config::Durability;
 use crate::limits::{SYNC_BYTES_MAX, SYNC_INTERVAL_MS};
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::shard::{Seq, ShardId};
 use crate::time::{Mono, Now};
@@ -114,6 +115,7 @@ impl Log {
     ) -> Result<(), LogError> {
         let step = std::mem::take(&mut self.append.step);
         if let Err(error) = result {
+            sometimes!("a disk that failed ended the process");
             let doing = if matches!(step, Step::Syncing(_)) { "syncing" } else { "writing" };
             if planted(Bug::SyncRetried)
                 && let Step::Syncing(Some(group)) = step
@@ -207,6 +209,7 @@ impl Log {
         let needed = wanted + to_u64(SEGMENT_HEADER_BYTES);
         let fits = |held: &Held| held.is_ready() && held.segment.bytes >= needed;
         let Some(number) = self.segments.values().find(|held| fits(held)).map(Held::number) else {
+            sometimes!("an append waited for a segment with room");
             self.upkeep.want(needed);
             return false;
         };
@@ -218,6 +221,7 @@ impl Log {
             self.doom(number);
         }
         if let Some(active) = self.active.and_then(|number| self.segments.get_mut(&number)) {
+            sometimes!("a segment was sealed");
             active.segment.next = self.next_lsn;
             let tokens = std::mem::take(&mut self.active_tokens);
             self.filters.insert(active.number(), Filter::of(&tokens));

@@ -33,6 +33,7 @@ use super::record::{
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::upkeep::FileStep;
 use crate::hash::{PartitionId, Token};
+use crate::marks::sometimes;
 use crate::shard::{Seq, ShardId};
 use crate::time::Now;
 
@@ -236,7 +237,10 @@ impl Log {
                 (Kind::Forget, Liveness::Unknown) => self.may_matter(&compaction.victims, &kept),
                 (_, Liveness::Live | Liveness::Replaced | Liveness::Unknown) => false,
             };
+            sometimes!("a compaction dropped a dead record", !keep);
             if keep {
+                let is_delete = kept.kind == Kind::Forget;
+                sometimes!("a compaction kept a delete that still matters", is_delete);
                 compaction.kept.push(kept);
             } else if !self.clock_covers(kept.partition, kept.lsn) {
                 compaction.partitions.insert(kept.partition);
@@ -528,6 +532,7 @@ impl Log {
         for (shard, moves) in output.moves {
             let shard = ShardId(shard);
             for slice in moves.chunks(GROUP_RECORDS) {
+                sometimes!("a compaction moved a live record");
                 let note = LogNote::Moved(slice.to_vec());
                 self.events.push(Event::Note { shard, note });
             }
@@ -544,6 +549,7 @@ impl Log {
 
     /// The old segment does not verify: it stays, and what is damaged shows when it is read.
     fn give_up(&mut self, compaction: &Compaction) {
+        sometimes!("a compaction gave a damaged segment up");
         let file = FileName::Segment(compaction.victim());
         let line =
             format!("{file} is damaged: it is not compacted, its records are read as before");

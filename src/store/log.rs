@@ -26,6 +26,7 @@ use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::upkeep::Upkeep;
 use crate::cluster::ControlRecord;
 use crate::hash::{PartitionId, Token};
+use crate::marks::sometimes;
 use crate::shard::{Seq, ShardId};
 use crate::time::{Mono, Now};
 
@@ -296,6 +297,9 @@ impl Log {
             .collect();
         let (hlc, records) = (harvest.hlc, harvest.records);
         let found = harvest.finish(&seeds, self.config.cache_bytes);
+        let (is_whole, unnamed) = (found.damage.is_none(), found.damage.unnamed);
+        sometimes!("recovery found damage of unknown keys", unnamed);
+        sometimes!("recovery found damage and named every key of it", !is_whole && !unnamed);
         for recalled in segments {
             let mut segment = recalled.segment;
             let spare = !segment.cold && segment.first == 0;

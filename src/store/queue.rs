@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::shard::{Group, Seq};
 
@@ -102,6 +103,7 @@ impl Queue {
                 bytes += put.bytes.len();
                 let Some(group) = put.group else { continue };
                 if self.arrived.get(&group.id) != Some(&group.parts) {
+                    sometimes!("a part of a group waited for the others");
                     return None;
                 }
                 wanted.extend(self.parts(group).filter(|part| part.0 != writer));

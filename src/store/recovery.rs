@@ -17,6 +17,7 @@ use super::disk::{DiskDone, DiskError, DiskOp, FileName};
 use super::harvest::Harvest;
 use super::scan::{self, Contents, Expected, Found};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, decode_manifest};
+use crate::marks::sometimes;
 
 /// Bytes of a piece of a segment that cannot be read as a whole.
 const PIECE_BYTES: u64 = 64 * 1024;
@@ -184,6 +185,7 @@ impl Recovery {
             }
             (Step::Manifest, Ok(DiskDone::Bytes(bytes))) => self.on_manifest(&bytes)?,
             (Step::Rewrite, Ok(_)) => {
+                sometimes!("the last group was written once more");
                 self.last_groups.pop_front();
                 self.put_right();
             }
@@ -196,6 +198,7 @@ impl Recovery {
                 self.put_right();
             }
             (Step::Remove, Ok(_) | Err(DiskError::NotFound)) => {
+                sometimes!("a stray file was taken away");
                 self.strays.pop_front();
                 self.step = if self.strays.is_empty() { Step::SyncDir } else { Step::Remove };
             }
@@ -325,6 +328,7 @@ impl Recovery {
         let scanned = Scanned { segment, bytes, found, damaged: !whole };
         match before {
             None if suspicious => {
+                sometimes!("a suspicious segment was read twice");
                 let before = Some(scanned);
                 self.step = Step::Segment(Reading { segment, length, before, pieces: None });
             }
@@ -452,6 +456,7 @@ impl Recovery {
             }
         }
         if let Some(torn) = contents.torn {
+            sometimes!("a torn tail was cut off");
             self.torn_bytes += torn.end - torn.start;
             self.torn.push_back((FileName::Segment(segment.number), torn));
         }

@@ -21,6 +21,7 @@ use super::record::{Clocks, Header, Kind, Seed, decode_write, encode_write, fold
 use crate::causality::Dot;
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::limits::CACHED_VALUE_BYTES_MAX;
+use crate::marks::sometimes;
 use crate::shard::{Batch, IndexEntry, Lookup, Record, Seq, Table};
 
 /// The storage of one shard, in memory; what it must keep it hands to the log.
@@ -142,6 +143,7 @@ impl Store {
         match record {
             Some(record) if known => self.keep(reading.place, Arc::new(record)),
             None if known && !reading.again => {
+                sometimes!("a record that did not verify was read again");
                 self.request(reading.token, reading.place, true);
                 return None;
             }
@@ -176,6 +178,7 @@ impl Store {
             fold(&mut self.clocks, pending.partition, &pending.dots);
             let token = pending.record.key.token;
             if pending.record.object.is_void() {
+                sometimes!("the metadata of a delete vanished");
                 // A Forget counts as live for the log until a compaction drops it.
                 self.index.remove(token, old);
             } else if self.index.change(token, old, |entry| entry.place = place) {
@@ -183,6 +186,7 @@ impl Store {
                     self.cache.insert(place, Arc::new(pending.record.detached()));
                 }
             } else {
+                sometimes!("a put was overtaken by a newer one of its key");
                 // A newer put of the key came while this one was on its way.
                 self.free(place);
             }
@@ -217,6 +221,7 @@ impl Store {
                     self.cache.insert(to, record);
                 }
             } else {
+                sometimes!("a record changed while a compaction moved it");
                 self.free(to);
             }
         }

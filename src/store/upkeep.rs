@@ -14,6 +14,7 @@ use super::log::{Held, Log};
 use super::place::{SEGMENT_BYTES_MAX, SEGMENT_MAX};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, encode_manifest};
 use crate::limits::RESERVE_SEGMENTS;
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::time::{Mono, Now};
 
@@ -361,6 +362,8 @@ impl Log {
 
     fn set_full(&mut self, full: bool) {
         if full != self.full {
+            sometimes!("the disk was full", full);
+            sometimes!("a full disk had room again", !full);
             self.full = full;
             self.notify_all(&LogNote::Space { full });
         }

@@ -249,6 +249,27 @@ fn every_setting_and_every_module_is_documented() {
 }
 
 #[test]
+fn every_mark_of_the_table_stands_at_one_line() {
+    let marks = read("src/marks.rs");
+    let table = marks.split("NAMES: &[&str] = &[").nth(1).and_then(|rest| rest.split("];").next());
+    let names = table.expect("marks.rs has a table of names").lines();
+    let names: BTreeSet<&str> = names.filter_map(|line| line.split('"').nth(1)).collect();
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    for file in tree().iter().filter(|file| file.module() != "marks") {
+        for (at, call) in file.shipped.match_indices("sometimes!(") {
+            let name = file.text[at + call.len()..].split('"').nth(1).unwrap_or_default();
+            *uses.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    assert!(names.len() >= 36, "the scan found {} marks", names.len());
+    for name in &names {
+        let count = uses.remove(*name).unwrap_or(0);
+        assert!(count == 1, "the mark {name:?} stands at {count} lines; it must be exactly one");
+    }
+    assert!(uses.is_empty(), "marks.rs does not list {uses:?}");
+}
+
+#[test]
 fn every_fault_code_is_documented() {
     let faults = read("src/api/fault.rs");
     let codes: Vec<_> = faults

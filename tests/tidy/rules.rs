@@ -6,9 +6,10 @@ use crate::scan::{has_word, is_ident, paths_after};
 use crate::source::File;
 
 /// Modules whose behaviour is a function of their inputs: no clock, chance, socket, file or thread.
-pub(crate) const PURE: [&str; 12] = [
+pub(crate) const PURE: [&str; 13] = [
     "planted",
     "limits",
+    "marks",
     "hash",
     "time",
     "causality",
@@ -22,17 +23,21 @@ pub(crate) const PURE: [&str; 12] = [
 ];
 
 /// Which module may import which (path prefixes). Whatever is absent here is forbidden.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("limits", &[]),
     ("planted", &[]),
+    ("marks", &[]),
     ("hash", &["limits"]),
     ("time", &["limits"]),
     ("causality", &["limits", "planted", "hash", "time"]),
     ("api", &["limits", "hash", "time", "causality"]),
     ("config", VALUES),
     // The number of a put is the one word that the control plane shares with the data plane.
-    ("cluster", &["limits", "planted", "hash", "time", "causality", "api", "shard::Seq"]),
-    ("shard", &["limits", "planted", "hash", "time", "causality", "api", "cluster"]),
+    (
+        "cluster",
+        &["limits", "planted", SOMETIMES, "hash", "time", "causality", "api", "shard::Seq"],
+    ),
+    ("shard", &["limits", "planted", SOMETIMES, "hash", "time", "causality", "api", "cluster"]),
     ("search", &["limits", "hash", "time", "causality", "api"]),
     (
         "store",
@@ -47,24 +52,75 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "search",
             "cluster",
             "config::Durability",
+            SOMETIMES,
         ],
     ),
     (
         "turn",
-        &["limits", "planted", "hash", "time", "causality", "api", "cluster", "shard", "store"],
+        &[
+            "limits",
+            "planted",
+            SOMETIMES,
+            "hash",
+            "time",
+            "causality",
+            "api",
+            "cluster",
+            "shard",
+            "store",
+        ],
     ),
     (
         "wire",
-        &["limits", "planted", "hash", "time", "causality", "api", "cluster", "shard", "config"],
+        &[
+            "limits",
+            "planted",
+            SOMETIMES,
+            "hash",
+            "time",
+            "causality",
+            "api",
+            "cluster",
+            "shard",
+            "config",
+        ],
     ),
     ("server", &[ANY_BELOW_SHELL, "turn", "store", "shard", "cluster", "wire", "config"]),
-    ("sim", &[ANY_BELOW_SHELL, "planted", "turn", "store", "shard", "cluster", "wire", "config"]),
+    (
+        "sim",
+        &[
+            ANY_BELOW_SHELL,
+            "planted",
+            "marks",
+            "turn",
+            "store",
+            "shard",
+            "cluster",
+            "wire",
+            "config",
+        ],
+    ),
     ("client", &[ANY_BELOW_SHELL, "wire"]),
-    ("cli", &[ANY_BELOW_SHELL, "planted", "wire", "cluster", "client", "server", "sim", "config"]),
+    (
+        "cli",
+        &[
+            ANY_BELOW_SHELL,
+            "planted",
+            "marks",
+            "wire",
+            "cluster",
+            "client",
+            "server",
+            "sim",
+            "config",
+        ],
+    ),
     ("lib", &[]),
 ];
 const VALUES: &[&str] = &["limits", "hash", "time", "causality", "api"];
 const ANY_BELOW_SHELL: &str = "values";
+/// The core hits marks; only the simulator reads them, so no decision can rest on one.
+const SOMETIMES: &str = "marks::sometimes";
 
 /// Which modules may name which crate; a crate that is absent here may be named nowhere.
 const CRATES: [(&str, &[&str]); 21] = [

@@ -22,6 +22,7 @@ use crate::api::{Fault, Op, Reply, Request, RequestId};
 use crate::causality::NodeId;
 use crate::hash::{Key, PartitionId};
 use crate::limits::BATCHES_BYTES_MAX;
+use crate::marks::sometimes;
 use crate::time::Mono;
 
 /// A batch that the shards of this node carry out together.
@@ -167,6 +168,7 @@ impl Shard {
         let (partition, nodes) = common
             .ok_or_else(|| Fault::BadRequest { text: String::from("the batch names no key") })?;
         if nodes.is_empty() {
+            sometimes!("a batch was refused because no node owns all of it");
             return Err(Fault::NotOneGroup);
         }
         Ok((Place { partition, row: Row::new(&nodes) }, rows))
@@ -293,6 +295,7 @@ impl Batching {
             return Some(self);
         }
         let count = self.parts.len();
+        sometimes!("a batch was written by several shards", count > 1);
         let parts = u16::try_from(count).expect("a node has at most 64 shards");
         for (index, part) in self.parts.iter().enumerate() {
             let call = shard.operations.call(self.id, HOLD_QUESTIONS + index);
@@ -319,6 +322,7 @@ impl Batching {
         let items = std::mem::take(items);
         match &self.goal {
             Goal::Merge { node, call } => {
+                sometimes!("a replicated batch was merged");
                 let done = Message::ReplicateAck { call: *call, refusal: None };
                 shard.send(turn, Seq(0), *node, done);
                 None
@@ -356,11 +360,13 @@ impl Batching {
     ) -> Option<Box<Self>> {
         match self.stage {
             Stage::Holding { last } => {
+                sometimes!("a batch was let go at its deadline");
                 self.release(shard, turn, last + 1);
                 self.refuse_finally(shard, turn, Fault::TimedOut);
                 None
             }
             Stage::Applying { .. } => {
+                sometimes!("a batch was answered before its fate was known");
                 self.answer_unknown(shard, turn, "its leader has not yet made it durable");
                 self.deadline = Mono(u64::MAX);
                 Some(self)
@@ -412,6 +418,7 @@ impl Batching {
             && let Some(origin) = writing.origin
             && let Some(elsewhere) = writing.elsewhere.take()
         {
+            sometimes!("a batch that was refused here went elsewhere");
             let (place, mut request, nodes) = *elsewhere;
             request.left_ms = left_ms(turn.now.mono, self.deadline);
             return shard.forward(turn, origin, place, request, 1, nodes);

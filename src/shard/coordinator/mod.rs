@@ -21,6 +21,7 @@ use crate::causality::NodeId;
 use crate::cluster::Phase;
 use crate::hash::{Key, PartitionId};
 use crate::limits::TIMEOUT_MS_MAX;
+use crate::marks::sometimes;
 use crate::time::Mono;
 use batch::Batching;
 use count::Counting;
@@ -91,6 +92,7 @@ impl Shard {
     ) {
         let (id, question) = OperationId::of_call(call);
         let Some(machine) = self.operations.take(id) else {
+            sometimes!("an answer came for a question that was over");
             return self.answer_stray(turn, from, id, &message);
         };
         let question = usize::from(question);

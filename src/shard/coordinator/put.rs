@@ -15,6 +15,7 @@ use crate::api::{Fault, Op, Outcome, Reply, Request, RequestId, WriteContext, Wr
 use crate::causality::{NodeId, Object, decode_context, encode_context};
 use crate::hash::{Key, PartitionId};
 use crate::limits::UNDURABLE_BYTES_MAX;
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::time::Mono;
 
@@ -120,6 +121,7 @@ impl Shard {
         match refusal {
             Some(fault) if left.is_empty() => Err(fault),
             Some(_) | None => {
+                sometimes!("a leader that could not lead passed the write on", tried.is_some());
                 self.forward(turn, origin, place, request, needed, left);
                 Ok(())
             }
@@ -179,6 +181,8 @@ impl Shard {
         let owned = self.partitions.owned(place.partition);
         let owned = owned.ok_or_else(|| self.fault_of(Nack::NotOwner))?;
         if let Some(why) = owned.why_not_minting() {
+            let is_new = owned.is_ready();
+            sometimes!("a write came before the epoch of its leader was durable", is_new);
             return Err(self.unavailable_here(why));
         }
         let seen = seen(place.partition, owned, context)?;
@@ -186,6 +190,7 @@ impl Shard {
             return Err(overloaded("too many writes wait for the disk"));
         }
         if value.is_some() && turn.table.is_full() {
+            sometimes!("a full disk refused a write");
             return Err(Fault::DiskFull);
         }
         if matches!(origin, Origin::Peer { .. }) {
@@ -202,7 +207,10 @@ impl Shard {
             // The last copy has nobody to learn from; a new value is better than none.
             Lookup::Unknown if place.row.len() == 1 => Object::default(),
             Lookup::Unknown if planted(Bug::DamageTakenForAbsent) => Object::default(),
-            Lookup::Unknown => return Err(Fault::Damaged { damaged: 1 }),
+            Lookup::Unknown => {
+                sometimes!("a write was refused because its record is damaged");
+                return Err(Fault::Damaged { damaged: 1 });
+            }
             Lookup::Cold => {
                 self.parked.await_record(key.token);
                 return Ok(Led::Blocked);
@@ -313,7 +321,10 @@ impl Leading {
         match *ack {
             Ack::Waiting | Ack::Lost => *ack = refusal.map_or(Ack::Durable, Ack::Refused),
             // A repeated acknowledgement counts once.
-            Ack::Durable | Ack::Refused(_) => return Some(self),
+            Ack::Durable | Ack::Refused(_) => {
+                sometimes!("a repeated acknowledgement counted once");
+                return Some(self);
+            }
         }
         self.advance(shard, turn)
     }
@@ -324,6 +335,7 @@ impl Leading {
         shard: &mut Shard,
         turn: &mut Turn<'_, T>,
     ) -> Option<Self> {
+        sometimes!("a write was unknown at its deadline");
         self.give_up(shard, turn)
     }
 
@@ -351,6 +363,7 @@ impl Leading {
             return None;
         }
         if durable + count(Ack::Waiting) < self.needed {
+            sometimes!("a write was unknown when too few members were left");
             return self.give_up(shard, turn);
         }
         Some(self)
@@ -468,6 +481,7 @@ impl Forwarding {
             if !shard.reaches(node) {
                 continue;
             }
+            sometimes!("a forwarded write was retried by another leader", !self.asked.is_empty());
             let mut request = Box::new(self.request.clone());
             request.left_ms = left_ms(now, self.deadline);
             let call = shard.operations.call(self.id, self.asked.len());
@@ -508,6 +522,7 @@ impl Forwarding {
             .map(|asked| shard.name(asked.node))
             .collect();
         let fault = if !silent.is_empty() {
+            sometimes!("a forwarded write got no answer in time");
             let detail = format!("{} led it and did not answer in time", silent.join(", "));
             let request_id = self.request.request_id.expect("forwarded requests have ids");
             Fault::OutcomeUnknown { request_id, detail }

@@ -16,6 +16,7 @@ use super::{Machine, Place, byte, left_ms, needed, unavailable, words};
 use crate::api::{Fault, Level, Op, Read, Reply, Request};
 use crate::causality::{Entry, NodeId, Object, encode_context, merge};
 use crate::hash::{Key, PartitionId};
+use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::time::Mono;
 
@@ -186,6 +187,7 @@ impl Reading {
             && let Some(node) = self.left.pop_front()
         {
             shard.counters.hedges += u64::from(is_hedge);
+            sometimes!("a read was hedged because an answer was late", is_hedge);
             self.ask(shard, turn, node, FULL_UP_TO);
         }
         self.next_ask = match self.asked.last() {
@@ -409,6 +411,8 @@ impl Reading {
         };
         let stale: Vec<usize> =
             (0..self.asked.len()).filter(|&index| is_stale(&self.asked[index].answer)).collect();
+        sometimes!("a read repaired a stale replica", !heals && !stale.is_empty());
+        sometimes!("a read healed who had lost the record", heals);
         for &question in &stale {
             self.send_repair(shard, turn, question, &merged);
         }
@@ -438,6 +442,7 @@ impl Reading {
             self.fail(shard, turn);
             return None;
         }
+        sometimes!("a strict read waited for what it repaired");
         self.repairing = Some(merged);
         self.next_ask = self.deadline;
         Some(self)
@@ -509,6 +514,7 @@ impl Reading {
         let overloaded = self.count(|answer| matches!(answer, Answer::Refused(Nack::Overloaded)));
         // What is the matter is that without which it would have gone well.
         let fault = if damaged > 0 && answered + waiting + damaged >= needed {
+            sometimes!("a read failed because a record is damaged");
             Fault::Damaged { damaged: byte(damaged) }
         } else if overloaded > 0 && answered + waiting + overloaded >= needed {
             shard.fault_of(Nack::Overloaded)

@@ -33,6 +33,7 @@ pub use crate::cluster::Refusal;
 pub use greeting::{Greeting, Link, PROTOCOL_MAX, PROTOCOL_MIN, agree};
 
 use crate::limits::FRAME_BYTES_MAX;
+use crate::marks::sometimes;
 use crate::{cluster, shard};
 use reader::Reader;
 
@@ -183,6 +184,7 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     buffer.advance(PREFIX_BYTES);
     let mut body = buffer.split_to(length).freeze();
     if crc32c::crc32c(&body) != checksum {
+        sometimes!("a frame was refused by its checksum");
         return Err(FrameError::Checksum);
     }
     let header = Header {
