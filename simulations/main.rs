@@ -80,8 +80,7 @@ fn run(scenario: Scenario) -> Outcome {
 /// Every event of a run, where `PEERAGE_TRACE` asks for it.
 fn print_trace(outcome: &Outcome) {
     for event in outcome.trace.events() {
-        let node = event.node.map_or_else(String::new, |place| format!("n{}", place + 1));
-        println!("{:>12} {node:>3} {:10} {}", event.at_us, event.kind, event.text);
+        println!("{:>12} {:>3} {:10} {}", event.at_us, event.lane, event.kind, event.text);
     }
 }
 

@@ -11,9 +11,11 @@ use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use serde::Deserialize;
 
+use super::facts;
 use super::network::Place;
 use super::oracle::{Claim, Fate, Seen, WriteId};
 use super::scenario::{Action, Answered, Context, Operation, Request, Step};
+use super::trace::Lane;
 use super::world::{Happening, World};
 use crate::api::Level;
 use crate::hash::{Key, PartitionId};
@@ -199,13 +201,17 @@ impl World {
         self.tally.operations += 1;
         self.clients[client].operations += 1;
         let number = self.clients[client].operations;
+        let is_verdict = matches!(kind, Kind::Verdict { .. });
         let pending = Pending { number, began_us: self.now_us, kind, expect };
         self.clients[client].pending = Some(pending);
         let delay = self.clients[client].wire_us();
         let bytes = Bytes::from(question);
         let session = self.clients[client].session;
+        let cause = self.trace.cause();
+        self.keep(Lane::Client(client), "ask", || facts::asked(&bytes, place, is_verdict));
         self.schedule(delay, Happening::ToNode { place, life, client, session, bytes });
         self.schedule(PATIENCE_US, Happening::GiveUp { client, operation: number });
+        self.trace.resume(cause);
     }
 
     /// Whether the connection of a client still stands.
@@ -369,7 +375,7 @@ impl World {
         let Some(pending) = waits.cloned() else { return };
         self.clients[client].pending = None;
         self.clients[client].session += 1;
-        self.on_silence(&pending);
+        self.on_silence(client, &pending);
         if let Some((place, life)) = self.clients[client].connected.take() {
             let stood_still = self.machines[place].paused_until_us > pending.began_us;
             if self.is_alive(place, life) && !stood_still {
@@ -393,15 +399,18 @@ impl World {
                 self.clients[client].connected = None;
                 self.clients[client].shown.clear();
                 let Some(pending) = self.clients[client].pending.take() else { continue };
-                self.on_silence(&pending);
+                let cause = self.trace.cause();
+                self.on_silence(client, &pending);
                 self.rest(client);
+                self.trace.resume(cause);
             }
         }
     }
 
     /// A question will never be answered.
-    fn on_silence(&mut self, pending: &Pending) {
+    fn on_silence(&mut self, client: usize, pending: &Pending) {
         self.tally.unknown += 1;
+        self.keep(Lane::Client(client), "silence", || facts::silence(client));
         if let Some(expected) = pending.expect.as_ref().filter(|e| **e != Answered::Unknown) {
             let text = format!("the answer should be {expected}, and none came");
             self.unexpected_by(pending.kind.key(), text);

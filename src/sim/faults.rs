@@ -6,6 +6,7 @@ use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
 use super::disk::DiskFaults;
+use super::facts;
 use super::network::Place;
 use super::scenario::{Action, Step};
 use super::world::World;
@@ -94,6 +95,7 @@ impl World {
         self.trace.note(self.now_us, None, "fault", format!("{fault:?}").as_bytes(), || {
             format!("{fault:?}")
         });
+        self.trace.explain(|| facts::fault(&fault));
         match fault {
             Fault::Start(place) => self.start(place),
             Fault::Crash(place) => {

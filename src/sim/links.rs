@@ -7,8 +7,10 @@
 use bytes::{Bytes, BytesMut};
 use rand::RngExt as _;
 
+use super::facts::{self, Facts, Said};
 use super::network::Place;
 use super::process::{Process, place_of};
+use super::trace::Lane;
 use super::world::{Happening, World};
 use crate::causality::NodeId;
 use crate::cluster::{self, Hello};
@@ -37,7 +39,10 @@ impl World {
         }
         self.tally.messages += 1;
         let from_life = self.machines[place].life;
-        for copy in self.network.send(place, to, bytes.len(), &mut self.chance.network) {
+        let copies = self.network.send(place, to, bytes.len(), &mut self.chance.network);
+        let cut = !self.network.passes(place, to);
+        self.keep(Lane::Node(place), "send", || facts::sent(bytes, to, copies.len(), cut));
+        for copy in copies {
             let bytes = match copy.flipped_bit {
                 None => bytes.clone(),
                 Some(bit) => {
@@ -58,10 +63,14 @@ impl World {
         let life = self.machines[place].life;
         if self.machines[place].process.is_none() || !self.machines[place].links.contains_key(&from)
         {
+            let facts = Facts::Arrived { from, heard: false };
+            self.keep(Lane::Node(place), "unheard", || Said { facts, ..Said::default() });
             // What a kernel does with bytes for a connection that it does not know.
             return self.reset(from, from_life, place, life);
         }
         self.note(place, "frame", bytes);
+        let facts = Facts::Arrived { from, heard: true };
+        self.trace.explain(|| Said { facts, ..Said::default() });
         let node = self.machines[from].settings.node();
         let mut understood = true;
         self.with(place, |process, now, out| understood = process.on_frame(now, node, bytes, out));

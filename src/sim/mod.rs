@@ -2,6 +2,7 @@
 
 mod clients;
 mod disk;
+mod facts;
 mod faults;
 mod links;
 mod machine;
@@ -19,11 +20,12 @@ mod workload;
 mod world;
 
 pub use disk::{Damage, DiskFaults, SECTOR_BYTES, SimDisk};
+pub use facts::{Facts, Parcel, Told};
 pub use faults::Fault;
 pub use network::{Copy, Network, NetworkFaults, Place};
 pub use options::Options;
 pub use run::{Outcome, run};
 pub use scenario::{Action, Answered, Context, Expectation, Operation, Request, Scenario, Step};
 pub use shrink::{Progress, Shrunk, shrink};
-pub use trace::{MARK_EVENTS, Trace, TraceEvent};
+pub use trace::{EventId, Lane, MARK_EVENTS, Trace, TraceEvent};
 pub use world::{Tally, World};

@@ -68,6 +68,7 @@ fn run_here(scenario: Scenario, keep_trace: bool) -> Outcome {
         world.complain("V1 a cluster is born", text);
     }
     world.check_batches();
+    world.note_violations();
     Outcome {
         violations: world.history.violations().to_vec(),
         tally: world.tally,

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::facts::{self, Facts, Said};
 use super::network::Place;
 use super::oracle::{Mint, WriteId};
+use super::trace::{EventId, Lane};
 use super::world::World;
 use crate::causality::{Dot, PartitionClock};
 use crate::hash::{Key, PartitionId};
@@ -22,6 +24,8 @@ pub(super) struct Undurable {
     dots: Vec<(PartitionId, Dot)>,
     /// The batch over several shards that it is a part of.
     group: Option<u64>,
+    /// The events of it, where events are kept.
+    kept: Vec<EventId>,
 }
 
 impl World {
@@ -29,24 +33,14 @@ impl World {
     pub(super) fn on_put(&mut self, place: Place, life: u64, shard: u16, seq: Seq, batch: &Batch) {
         let me = self.machines[place].settings.node().tag();
         let mut stored = Vec::new();
+        let mut kept = Vec::new();
         for record in &batch.records {
-            self.trace.note(self.now_us, Some(place), "put", &record.key.bytes, || {
-                let entries: Vec<String> = record
-                    .object
-                    .entries
-                    .iter()
-                    .map(|entry| format!("{}={}", entry.dot, entry.payload.escape_ascii()))
-                    .collect();
-                format!(
-                    "{} {entries:?} ctx {:?} dots {:?} removed {:?}",
-                    record.key.bytes.escape_ascii(),
-                    record.object.ctx,
-                    record.dots,
-                    record.removed
-                )
-            });
+            self.note(place, "put", &record.key.bytes);
             let minted = record.dots.iter().find(|dot| dot.actor.tag() == me);
-            if let (Some(&dot), [_]) = (minted, record.dots.as_slice()) {
+            let minted = minted.copied().filter(|_| record.dots.len() == 1);
+            self.trace.explain(|| facts::put(record, minted));
+            kept.extend(self.trace.cause());
+            if let Some(dot) = minted {
                 let entry = record.object.entries.iter().find(|entry| entry.dot == dot);
                 self.history.minted(Mint {
                     partition: record.partition,
@@ -61,7 +55,7 @@ impl World {
             stored.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
         }
         let group = batch.group.map(|group| group.id);
-        self.undurable.insert((place, life, shard, seq), Undurable { dots: stored, group });
+        self.undurable.insert((place, life, shard, seq), Undurable { dots: stored, group, kept });
     }
 
     /// The write whose value this is.
@@ -73,11 +67,29 @@ impl World {
         let first = (place, life, shard, Seq(0));
         let done: Vec<_> =
             self.undurable.range(first..=(place, life, shard, upto)).map(|(put, _)| *put).collect();
+        let mut kept = Vec::new();
         for put in done {
-            let put = self.undurable.remove(&put);
-            for (partition, dot) in put.into_iter().flat_map(|put| put.dots) {
+            let Some(mut put) = self.undurable.remove(&put) else { continue };
+            kept.append(&mut put.kept);
+            for (partition, dot) in put.dots {
                 self.history.stored(partition, dot);
             }
+        }
+        if !kept.is_empty() {
+            let facts = Facts::Durable(kept);
+            self.keep(Lane::Node(place), "durable", || Said { facts, ..Said::default() });
+        }
+    }
+
+    /// Keeps the promises that were found broken since the last call.
+    pub(super) fn note_violations(&mut self) {
+        while let Some(violation) = self.history.violations().get(self.violations_noted) {
+            let (facts, text) = (Facts::Violation(self.violations_noted), violation.to_string());
+            let keys = vec![violation.key.clone()];
+            self.violations_noted += 1;
+            let cause = self.trace.cause();
+            self.keep(Lane::World, "violation", || Said { text, keys, facts });
+            self.trace.resume(cause);
         }
     }
 
@@ -99,7 +111,7 @@ impl World {
             .collect();
         let mut batches: BTreeMap<(u64, u64), Vec<(PartitionId, Dot)>> = BTreeMap::new();
         for put in doubtful {
-            let Some(Undurable { dots, group }) = self.undurable.remove(&put) else { continue };
+            let Some(Undurable { dots, group, .. }) = self.undurable.remove(&put) else { continue };
             // A put that is no part of a group is a batch of its own; numbers of groups are random.
             let batch = (put.1, group.unwrap_or_else(|| put.3.0 << 8 | u64::from(put.2)));
             batches.entry(batch).or_default().extend(dots);

@@ -12,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
 
 use super::clients::Client;
+use super::facts::{self, Said};
 use super::faults::Fault;
 use super::links::Step;
 use super::machine::Machine;
@@ -19,7 +20,7 @@ use super::network::{Network, Place};
 use super::oracle::{History, WriteId};
 use super::process::{Effect, Process};
 use super::scenario::{Action, Operation, Scenario, Step as ScenarioStep};
-use super::trace::Trace;
+use super::trace::{EventId, Lane, Trace};
 use super::watch::{PutId, Undurable};
 use crate::causality::NodeId;
 use crate::hash::Key;
@@ -64,6 +65,8 @@ pub struct World {
     pub(super) recorded: Vec<ScenarioStep>,
     /// What nodes put that was not durable when last heard of.
     pub(super) undurable: BTreeMap<PutId, Undurable>,
+    /// Number of violations that the trace has.
+    pub(super) violations_noted: usize,
 }
 
 /// One stream for each family of chance.
@@ -111,6 +114,8 @@ struct Scheduled {
     at_us: u64,
     order: u64,
     event: Happening,
+    /// The kept event that it came of.
+    cause: Option<EventId>,
 }
 
 /// What can happen.
@@ -193,6 +198,7 @@ impl World {
             values: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             undurable: BTreeMap::new(),
+            violations_noted: 0,
             born_us: 0,
             recorded: Vec::new(),
             scenario,
@@ -209,13 +215,16 @@ impl World {
         while self.queue.peek().is_some_and(|Reverse(next)| next.at_us <= until_us) {
             let Some(Reverse(next)) = self.queue.pop() else { break };
             self.now_us = self.now_us.max(next.at_us);
+            self.trace.resume(next.cause);
             if let Some(later_us) = self.postponed(&next.event) {
                 self.schedule(later_us - self.now_us, next.event);
                 continue;
             }
             self.tally.events += 1;
             self.happen(next.event);
+            self.note_violations();
         }
+        self.trace.resume(None);
         self.now_us = until_us;
     }
 
@@ -229,7 +238,8 @@ impl World {
     pub(super) fn schedule(&mut self, delay_us: u64, event: Happening) {
         self.scheduled += 1;
         let at_us = self.now_us + delay_us;
-        self.queue.push(Reverse(Scheduled { at_us, order: self.scheduled, event }));
+        let cause = self.trace.cause();
+        self.queue.push(Reverse(Scheduled { at_us, order: self.scheduled, event, cause }));
     }
 
     /// Whether the process of `place` lives and is in this life.
@@ -296,6 +306,7 @@ impl World {
             Happening::ToNode { place, life, client, session, bytes } => {
                 if self.is_alive(place, life) && self.clients[client].session == session {
                     self.note(place, "request", &bytes);
+                    self.trace.explain(|| facts::heard(&bytes, client));
                     self.with(place, |process, now, out| {
                         process.on_client(now, client, &bytes, out);
                     });
@@ -305,9 +316,9 @@ impl World {
                 if self.clients[client].session != session {
                     return;
                 }
-                self.trace.note(self.now_us, None, "answer", &bytes, || {
-                    format!("client {client} is answered: {}", bytes.escape_ascii())
-                });
+                let lane = Lane::Client(client);
+                self.trace.note(self.now_us, lane, "answer", &bytes, String::new);
+                self.trace.explain(|| facts::answered(&bytes, client));
                 self.on_answer(client, place, life, &bytes);
             }
             Happening::Client { client } => self.on_client(client),
@@ -336,6 +347,11 @@ impl World {
     pub(super) fn note(&mut self, place: Place, kind: &'static str, payload: &[u8]) {
         self.trace
             .note(self.now_us, Some(place), kind, payload, || payload.escape_ascii().to_string());
+    }
+
+    /// Keeps an event which follows from those that are noted.
+    pub(super) fn keep(&mut self, lane: Lane, kind: &'static str, said: impl FnOnce() -> Said) {
+        self.trace.keep(self.now_us, lane, kind, said);
     }
 
     /// Lets the process of a node do something, and carries out what it wants.
@@ -392,6 +408,7 @@ impl World {
             Effect::Answer(client, bytes) => {
                 let delay = self.clients[client].wire_us();
                 let session = self.clients[client].session;
+                self.keep(Lane::Node(place), "reply", || facts::answered(&bytes, client));
                 let answer = Happening::ToClient { client, session, place, life, bytes };
                 self.schedule(delay, answer);
             }
@@ -436,6 +453,9 @@ impl World {
         }
         let result = machine.disk.perform(op, &mut self.chance.disk);
         self.note(place, "disk", &id.0.to_le_bytes());
+        if let Err(error) = &result {
+            self.keep(Lane::Node(place), "disk error", || Said::text(format!("{error:?}")));
+        }
         self.with(place, |process, now, out| process.on_disk(now, id, result, out));
     }
 
@@ -458,11 +478,13 @@ impl World {
         machine.life += 1;
         let mut effects = Vec::new();
         machine.process = Some(Process::start(birth, now, &mut effects));
+        let cause = self.trace.cause();
         self.note(place, "start", &[]);
         for effect in effects {
             self.carry_out(place, effect);
         }
         self.plan_wake(place);
+        self.trace.resume(cause);
     }
 
     /// Ends the process of a machine at once; what was under way on its disk is done or not.
@@ -472,6 +494,7 @@ impl World {
             return;
         }
         let life = machine.life;
+        let cause = self.trace.cause();
         machine.turns.clear();
         machine.wakes_at = None;
         machine.dials.clear();
@@ -487,6 +510,7 @@ impl World {
         }
         self.note(place, "stop", &[]);
         self.hang_up(place, life);
+        self.trace.resume(cause);
     }
 }
 
