@@ -125,19 +125,25 @@ impl Client {
 impl World {
     /// A client asks, or will as soon as it has the answer that it waits for.
     pub(super) fn on_operation(&mut self, operation: Operation) {
-        let client = operation.client;
-        if self.clients[client].pending.is_some() {
-            self.clients[client].waiting.push_back(operation);
-            return;
-        }
         let at_us = self.since_birth_us();
         self.recorded.push(Step { at_us, action: Action::Ask(operation.clone()) });
+        if self.clients[operation.client].pending.is_some() {
+            self.clients[operation.client].waiting.push_back(operation);
+        } else {
+            self.begin_operation(operation);
+        }
+    }
+
+    fn begin_operation(&mut self, operation: Operation) {
+        let client = operation.client;
         if !self.connect(client, operation.via) {
             if let Some(expected) = operation.expect.filter(|e| *e != Answered::Unknown) {
                 let via = operation.via.unwrap_or_default() + 1;
                 let text = format!("n{via} takes no requests, and the answer should be {expected}");
                 self.unexpected(&operation.request, text);
             }
+            // Its values are spent: no write that comes later may have them.
+            self.writes += operation.request.keys().len() as u64;
             return self.rest(client);
         }
         let Operation { request, level, expect, .. } = operation;
@@ -240,7 +246,7 @@ impl World {
     /// A client waits for nothing: what it is to ask next comes up.
     fn rest(&mut self, client: usize) {
         if let Some(operation) = self.clients[client].waiting.pop_front() {
-            self.on_operation(operation);
+            self.begin_operation(operation);
         } else if self.clients[client].draws {
             self.think(client);
         }

@@ -74,6 +74,8 @@ impl World {
                 at_us += self.chance.fault.random_range(1..2 * every_us);
             }
         }
+        // What would be mended later than the end is mended by the end.
+        steps.retain(|step| step.at_us <= span_us);
         steps.sort_by_key(|step| step.at_us);
         steps
     }

@@ -159,7 +159,7 @@ const CRATES: [(&str, &[&str]); 21] = [
         &["hash", "causality", "api", "config", "cluster", "shard", "store", "wire", SHELLS],
     ),
     ("tokio", &[SHELLS]),
-    ("toml", &["config", "cli", "server"]),
+    ("toml", &["config", "cli", "server", "sim"]),
     ("tracing", &[SHELLS]),
     ("tracing-subscriber", &["cli", "server"]),
 ];

@@ -1,0 +1,150 @@
+//! From a scenario to the text of a file that says the same.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use super::settings;
+use super::words::{jump_text, quoted, time_text};
+use crate::api::Level;
+use crate::hash::Key;
+use crate::sim::scenario::{
+    Action, Answered, Context, Expectation, Operation, Request, Scenario, Step,
+};
+use crate::sim::{Fault, Place};
+
+/// The text of a scenario.
+pub(super) fn scenario(scenario: &Scenario) -> String {
+    let mut text = format!("name = {}\n", quoted(&scenario.name));
+    let settings = settings::written(&scenario.options);
+    for line in settings.get("").into_iter().flatten() {
+        writeln!(text, "{line}").expect("a string takes any text");
+    }
+    if !scenario.clients.is_empty() {
+        let clients = list(scenario.clients.iter().map(|name| quoted(name)));
+        writeln!(text, "clients = {clients}").expect("a string takes any text");
+    }
+    for section in settings::SECTIONS {
+        if let Some(lines) = settings.get(section) {
+            write!(text, "\n[{section}]\n{}\n", lines.join("\n")).expect("a string takes any text");
+        }
+    }
+    for step in &scenario.steps {
+        write!(text, "\n[[step]]\n{}", step_lines(step, &scenario.clients))
+            .expect("a string takes any text");
+    }
+    for expectation in &scenario.expects {
+        let lines = match expectation {
+            Expectation::Converged(us) => {
+                format!("check = \"converged\"\nwithin = {}\n", quoted(&time_text(*us)))
+            }
+            Expectation::Values(key, values) => {
+                let values = list(values.iter().map(bytes));
+                format!("check = \"siblings\"\nkey = {}\nvalues = {values}\n", bytes(&key.bytes))
+            }
+        };
+        write!(text, "\n[[expect]]\nat = \"end\"\n{lines}").expect("a string takes any text");
+    }
+    text
+}
+
+fn step_lines(step: &Step, clients: &[String]) -> String {
+    let mut lines = format!("at = {}\n", quoted(&time_text(step.at_us)));
+    let fields = match &step.action {
+        Action::Fault(fault) => fault_fields(fault),
+        Action::Ask(operation) => operation_fields(operation, clients),
+    };
+    for (name, value) in fields {
+        writeln!(lines, "{name} = {value}").expect("a string takes any text");
+    }
+    lines
+}
+
+/// The fields of a fault, the first of which is its word.
+fn fault_fields(fault: &Fault) -> Vec<(&'static str, String)> {
+    let (word, fields) = match fault {
+        Fault::Start(place) => ("start", vec![("node", node(*place))]),
+        Fault::Crash(place) => ("crash", vec![("node", node(*place))]),
+        Fault::PowerLoss(places) => ("power_loss", vec![("nodes", nodes(places))]),
+        Fault::Partition(groups) => {
+            ("partition", vec![("groups", list(groups.iter().map(|group| nodes(group))))])
+        }
+        Fault::OneWay(from, to) => ("one_way", vec![("from", node(*from)), ("to", node(*to))]),
+        Fault::Heal => ("heal", Vec::new()),
+        Fault::Pause(place, us) => {
+            ("pause", vec![("node", node(*place)), ("for", quoted(&time_text(*us)))])
+        }
+        Fault::Clock(place, ms) => {
+            ("clock", vec![("node", node(*place)), ("by", quoted(&jump_text(*ms)))])
+        }
+    };
+    let mut all = vec![("do", quoted(word))];
+    all.extend(fields);
+    all
+}
+
+fn operation_fields(operation: &Operation, clients: &[String]) -> Vec<(&'static str, String)> {
+    let client = clients.get(operation.client).map_or("", String::as_str);
+    let mut fields = vec![("client", quoted(client))];
+    fields.extend(operation.via.map(|place| ("via", node(place))));
+    let (word, rest) = match &operation.request {
+        Request::Get { key, siblings } => {
+            let flag = siblings.then(|| ("siblings", siblings.to_string()));
+            ("get", [named(key)].into_iter().chain(flag).collect::<Vec<_>>())
+        }
+        Request::Set { key, value, context } => {
+            let written = [named(key), ("value", bytes(value))];
+            ("set", written.into_iter().chain(context_field(*context)).collect())
+        }
+        Request::Delete { key, context } => {
+            ("delete", [named(key)].into_iter().chain(context_field(*context)).collect())
+        }
+        Request::Bulk { items } => {
+            let pairs = items.iter().map(|(key, value)| list([bytes(&key.bytes), bytes(value)]));
+            ("bulk", vec![("items", list(pairs))])
+        }
+    };
+    fields.insert(0, ("do", quoted(word)));
+    fields.extend(rest);
+    if operation.level != Level::default() {
+        fields.push(("level", quoted(operation.level.name())));
+    }
+    fields.extend(operation.expect.as_ref().map(|answer| {
+        let text = match answer {
+            Answered::Ok => quoted("ok"),
+            Answered::Refused => quoted("refused"),
+            Answered::Unknown => quoted("unknown"),
+            Answered::Values(values) => list(values.iter().map(bytes)),
+        };
+        ("expect", text)
+    }));
+    fields
+}
+
+fn context_field(context: Context) -> Option<(&'static str, String)> {
+    match context {
+        Context::Absent => None,
+        Context::Empty => Some(("context", quoted("empty"))),
+        Context::LastRead => Some(("context", quoted("last_read"))),
+    }
+}
+
+fn named(key: &Key) -> (&'static str, String) {
+    ("key", bytes(&key.bytes))
+}
+
+fn bytes(bytes: &Bytes) -> String {
+    quoted(&String::from_utf8_lossy(bytes))
+}
+
+fn node(place: Place) -> String {
+    quoted(&format!("n{}", place + 1))
+}
+
+fn nodes(places: &[Place]) -> String {
+    list(places.iter().map(|place| node(*place)))
+}
+
+fn list(items: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
+}
