@@ -129,7 +129,7 @@ fn exit_codes_tell_what_became_of_a_request() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let output = cli(&["set", "a"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    let output = cli(&["sim", "run"]);
+    let output = cli(&["verify", "k"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("not in this version"), "{}", said(&output));
     let nodes = Node::cluster(1, &[]);

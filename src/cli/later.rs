@@ -6,10 +6,9 @@ use std::ffi::OsString;
 use super::failure::Failure;
 
 /// Commands of later versions.
-const COMMANDS: [(&str, &str); 18] = [
+const COMMANDS: [(&str, &str); 17] = [
     ("top", "will show the cluster live; use `peerage status` until then"),
     ("cluster", "will plan and commit changes of the layout; nodes join by --seed until then"),
-    ("sim", "will run deterministic simulations of the whole cluster"),
     ("outcome", "will tell whether a write was applied; read its key until then"),
     ("verify", "will compare the replicas; `peerage explain KEY` does it for one key"),
     ("check", "will test a live cluster for what it claims"),
@@ -85,7 +84,7 @@ mod tests {
             Some("--mode is not in this version"),
         );
         check("peerage dev --http-port 8379", Some("--http-port is not in this version"));
-        check("peerage sim run split-brain", Some("`peerage sim` is not in this version"));
+        check("peerage verify k", Some("`peerage verify` is not in this version"));
     }
 
     #[test]

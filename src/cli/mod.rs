@@ -23,6 +23,7 @@ mod record;
 mod scan;
 mod serve;
 mod settings;
+mod sim;
 mod text;
 
 use std::ffi::OsString;
@@ -92,6 +93,8 @@ enum Command {
     Explain(inspect::Explain),
     /// List keys with several concurrent values
     Conflicts(inspect::Conflicts),
+    /// Run whole clusters in virtual time, with everything going wrong that can
+    Sim(sim::Sim),
 }
 
 /// Runs the command line of this process, and gives its exit code.
@@ -139,6 +142,7 @@ impl Command {
             Self::Ring(command) => command.run(),
             Self::Explain(command) => command.run(),
             Self::Conflicts(command) => command.run(),
+            Self::Sim(command) => command.run(),
         }
     }
 }

@@ -10,7 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Scenario, run};
+use sha2::{Digest as _, Sha256};
+
+use super::{Options, Scenario, run};
 use crate::planted::Bug;
 
 /// The name under which an assertion of the core counts as the finder of a bug.
@@ -18,7 +20,7 @@ pub const ASSERTION: &str = "an assertion of the core";
 
 /// How often a bug was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Strength {
+pub struct Measured {
     /// Seeds that were run.
     pub tried: u64,
     /// Of them those in which an oracle spoke.
@@ -29,7 +31,7 @@ pub struct Strength {
     pub broken: BTreeMap<String, u64>,
 }
 
-impl Strength {
+impl Measured {
     /// Adds what other seeds have shown.
     pub fn join(&mut self, other: &Self) {
         self.tried += other.tried;
@@ -51,7 +53,7 @@ impl Strength {
 ///
 /// # Panics
 /// When this build has no planted bugs.
-pub fn try_seed(bug: Bug, seed: u64) -> Strength {
+pub fn try_seed(bug: Bug, seed: u64) -> Measured {
     let mut scenario = Scenario::random(seed);
     scenario.options.planted = Some(bug);
     let names = match catch_unwind(AssertUnwindSafe(|| run(scenario, false))) {
@@ -62,22 +64,29 @@ pub fn try_seed(bug: Bug, seed: u64) -> Strength {
     let broken: BTreeMap<String, u64> =
         names.into_iter().map(|name| (String::from(name), 1)).collect();
     let found = !broken.is_empty();
-    Strength { tried: 1, found: u64::from(found), first: found.then_some(seed), broken }
+    Measured { tried: 1, found: u64::from(found), first: found.then_some(seed), broken }
 }
 
 /// Runs random seeds with a bug in them, in order, until it was found `enough` times.
 ///
 /// # Panics
 /// When this build has no planted bugs.
-pub fn measure(bug: Bug, seeds: Range<u64>, enough: u64) -> Strength {
-    let mut strength = Strength::default();
+pub fn measure(bug: Bug, seeds: Range<u64>, enough: u64) -> Measured {
+    let mut measured = Measured::default();
     for seed in seeds {
-        if strength.found >= enough {
+        if measured.found >= enough {
             break;
         }
-        strength.join(&try_seed(bug, seed));
+        measured.join(&try_seed(bug, seed));
     }
-    strength
+    measured
+}
+
+/// What random seeds are drawn from, in short: measurements of different mixes do not add up.
+pub fn mix() -> String {
+    let drawn: Vec<Options> = (0..16).map(Options::swarm).collect();
+    let digest = Sha256::digest(format!("{drawn:?}"));
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -86,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_two_ranges_show_adds_up() {
-        let one = |found: bool, seed: u64, name: &str| Strength {
+        let one = |found: bool, seed: u64, name: &str| Measured {
             tried: 1,
             found: u64::from(found),
             first: found.then_some(seed),
