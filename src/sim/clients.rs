@@ -23,6 +23,9 @@ use crate::hash::{Key, PartitionId};
 /// Longest time that a client waits before it takes the outcome as unknown.
 const PATIENCE_US: u64 = 6_000_000;
 
+/// What is broken when an answer is not what a step says.
+const SCENARIO: &str = "the scenario expects";
+
 /// One client.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -55,7 +58,8 @@ struct Pending {
     number: u64,
     began_us: u64,
     kind: Kind,
-    expect: Option<Answered>,
+    /// What the answer must be, and what is broken if it is not.
+    expect: Option<(Answered, &'static str)>,
 }
 
 #[derive(Clone, Debug)]
@@ -123,24 +127,27 @@ impl Client {
 }
 
 impl World {
-    /// A client asks, or will as soon as it has the answer that it waits for.
+    /// A client asks, or will as soon as it has the answer that it waits for, and the step that
+    /// does it again is written down.
     pub(super) fn on_operation(&mut self, operation: Operation) {
         let at_us = self.since_birth_us();
         self.recorded.push(Step { at_us, action: Action::Ask(operation.clone()) });
         if self.clients[operation.client].pending.is_some() {
             self.clients[operation.client].waiting.push_back(operation);
         } else {
-            self.begin_operation(operation);
+            self.begin(operation, SCENARIO);
         }
     }
 
-    fn begin_operation(&mut self, operation: Operation) {
+    /// An idle client asks; `promise` is broken where the answer is not what it must be.
+    pub(super) fn begin(&mut self, operation: Operation, promise: &'static str) {
         let client = operation.client;
         if !self.connect(client, operation.via) {
             if let Some(expected) = operation.expect.filter(|e| *e != Answered::Unknown) {
                 let via = operation.via.unwrap_or_default() + 1;
                 let text = format!("n{via} takes no requests, and the answer should be {expected}");
-                self.unexpected(&operation.request, text);
+                let key = (*operation.request.keys()[0]).clone();
+                self.history.violate(promise, &key, text);
             }
             // Its values are spent: no write that comes later may have them.
             self.writes += operation.request.keys().len() as u64;
@@ -173,7 +180,7 @@ impl World {
             }
             Request::Bulk { items } => self.bulk(client, &items, word),
         };
-        self.ask(client, kind, expect, line);
+        self.ask(client, kind, expect.map(|expect| (expect, promise)), line);
     }
 
     fn bulk(&mut self, client: usize, items: &[(Key, Bytes)], word: &str) -> (Kind, String) {
@@ -202,7 +209,13 @@ impl World {
         }
     }
 
-    fn ask(&mut self, client: usize, kind: Kind, expect: Option<Answered>, question: String) {
+    fn ask(
+        &mut self,
+        client: usize,
+        kind: Kind,
+        expect: Option<(Answered, &'static str)>,
+        question: String,
+    ) {
         let (place, life) = self.clients[client].connected.expect("a client connects first");
         self.tally.operations += 1;
         self.clients[client].operations += 1;
@@ -246,7 +259,7 @@ impl World {
     /// A client waits for nothing: what it is to ask next comes up.
     fn rest(&mut self, client: usize) {
         if let Some(operation) = self.clients[client].waiting.pop_front() {
-            self.begin_operation(operation);
+            self.begin(operation, SCENARIO);
         } else if self.clients[client].draws {
             self.think(client);
         }
@@ -285,15 +298,12 @@ impl World {
         }
         let shown = self.clients[client].shown.remove(key).filter(|_| uses_shown);
         let claim = shown.map_or(Claim::Known, |value| {
-            // One event was shown, and no vector can name one without its predecessors: a leader
-            // that has not heard of it keeps it as a sibling.
-            let seen = self.history.seen_by(self.partition(key), key, &[value]);
-            Claim::Seen(Seen { surely: BTreeSet::new(), ..seen })
+            Claim::Shown(self.history.seen_by(self.partition(key), key, &[value]).at_most)
         });
         (String::new(), claim)
     }
 
-    fn partition(&self, key: &Key) -> PartitionId {
+    pub(super) fn partition(&self, key: &Key) -> PartitionId {
         key.token.partition(self.scenario.options.partitions)
     }
 
@@ -319,12 +329,11 @@ impl World {
             Fate::Open => self.tally.unknown += 1,
             Fate::Refused => self.tally.refused += 1,
         }
-        if let Some(expected) = &pending.expect
+        if let Some((expected, promise)) = &pending.expect
             && !answer.is(expected)
         {
             let text = format!("the answer should be {expected}, not {}", bytes.escape_ascii());
-            let key = pending.kind.key().clone();
-            self.unexpected_by(&key, text);
+            self.history.violate(promise, pending.kind.key(), text);
         }
         match pending.kind {
             Kind::Read { key, siblings, majority } => {
@@ -417,19 +426,12 @@ impl World {
     fn on_silence(&mut self, client: usize, pending: &Pending) {
         self.tally.unknown += 1;
         self.keep(Lane::Client(client), "silence", || facts::silence(client));
-        if let Some(expected) = pending.expect.as_ref().filter(|e| **e != Answered::Unknown) {
+        if let Some((expected, promise)) = &pending.expect
+            && *expected != Answered::Unknown
+        {
             let text = format!("the answer should be {expected}, and none came");
-            self.unexpected_by(pending.kind.key(), text);
+            self.history.violate(promise, pending.kind.key(), text);
         }
-    }
-
-    fn unexpected(&mut self, request: &Request, text: String) {
-        let key = request.keys().first().map_or_else(|| Key::plain(""), |key| (*key).clone());
-        self.unexpected_by(&key, text);
-    }
-
-    fn unexpected_by(&mut self, key: &Key, text: String) {
-        self.history.violate("the scenario expects", key, text);
     }
 }
 

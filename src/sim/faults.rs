@@ -80,17 +80,20 @@ impl World {
         steps
     }
 
-    /// Mends everything that can be mended.
+    /// Mends everything that can be mended, and waits for those that stand still.
     pub(super) fn mend(&mut self) {
         self.network.heal();
         self.network.faults.loss = 0;
         self.network.faults.corrupt = 0;
+        self.network.faults.straggler = 0;
         for place in 0..self.machines.len() {
-            self.machines[place].paused_until_us = 0;
             self.machines[place].skew_ms = 0;
             self.machines[place].disk.faults = DiskFaults::default();
             self.start(place);
         }
+        // What waited for them was put off until then, and would come late to a node that works.
+        let pauses = self.machines.iter().map(|machine| machine.paused_until_us);
+        self.run_until(pauses.max().unwrap_or_default().max(self.now_us));
     }
 
     pub(super) fn on_fault(&mut self, fault: Fault) {

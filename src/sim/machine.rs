@@ -28,6 +28,10 @@ pub(super) struct Machine {
     pub(super) dials: BTreeSet<String>,
     pub(super) turns: BTreeSet<u16>,
     pub(super) wakes_at: Option<u64>,
+    /// Whether it stays down until the judges let it up.
+    pub(super) is_kept_down: bool,
+    /// Whether the process of now has lost it does not know what, and so counts towards no read.
+    pub(super) is_rebuilding: bool,
     /// Why the last process ended by itself.
     pub(super) ended: Option<String>,
 }
@@ -67,6 +71,8 @@ impl Machine {
             dials: BTreeSet::new(),
             turns: BTreeSet::new(),
             wakes_at: None,
+            is_kept_down: false,
+            is_rebuilding: false,
             ended: None,
         }
     }

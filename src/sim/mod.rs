@@ -6,6 +6,7 @@ mod facts;
 mod faults;
 mod file;
 mod links;
+mod liveness;
 mod machine;
 mod network;
 mod options;

@@ -1,14 +1,16 @@
 //! One run from birth to verdict, in two phases.
 //!
-//! Safety: clients work while things go wrong. Then everything is mended, and liveness is asked
-//! for: the cluster must answer again, and what it answers is compared with the exact history.
+//! Safety: clients work while things go wrong. Then a core is healed, and liveness is demanded of
+//! it; then everybody, and what all replicas together answer is compared with the exact history.
 //! Source of the two phases: "VOPR", the simulator of `TigerBeetle`.
 
 use std::collections::BTreeSet;
 
 use super::clients::Client;
 use super::machine::Machine;
+use super::network::Place;
 use super::oracle::Violation;
+use super::process::Process;
 use super::scenario::{Action, Answered, Expectation, Scenario, Step};
 use super::trace::Trace;
 use super::world::{Tally, World};
@@ -42,6 +44,8 @@ pub struct Outcome {
     pub marks: Marks,
     /// What happened.
     pub trace: Trace,
+    /// When the cluster was born, in virtual microseconds: steps count from there.
+    pub born_us: u64,
     /// Virtual time at the end, in microseconds.
     pub ended_us: u64,
 }
@@ -51,16 +55,26 @@ pub struct Outcome {
 /// # Panics
 /// When its options name a bug in a build that has none.
 pub fn run(scenario: Scenario, keep_trace: bool) -> Outcome {
-    planted::with(scenario.options.planted, || run_here(scenario, keep_trace))
+    planted::with(scenario.options.planted, || carry_out(World::new(scenario, keep_trace)))
 }
 
-fn run_here(scenario: Scenario, keep_trace: bool) -> Outcome {
+/// How a scenario breaks a promise, if it does; the run ends there.
+pub(super) fn break_promise(scenario: Scenario, promise: &'static str) -> Option<Violation> {
+    let violations = planted::with(scenario.options.planted, || {
+        let mut world = World::new(scenario, false);
+        world.wanted = Some(promise);
+        carry_out(world).violations
+    });
+    violations.into_iter().find(|violation| violation.invariant == promise)
+}
+
+fn carry_out(mut world: World) -> Outcome {
     // What this thread did before is not of this run.
     marks::take();
-    let mut world = World::new(scenario, keep_trace);
     if world.wait(World::is_born) {
         world.work();
         world.end_work();
+        world.demand_liveness();
         world.mend();
         world.judge();
     } else {
@@ -75,6 +89,7 @@ fn run_here(scenario: Scenario, keep_trace: bool) -> Outcome {
         acknowledged: world.history.acknowledged(),
         contended: world.history.contended(),
         marks: marks::take(),
+        born_us: world.born_us,
         ended_us: world.now_us,
         scenario: world.scenario,
         recorded: world.recorded,
@@ -108,7 +123,7 @@ impl World {
     }
 
     /// Lets time pass until `holds`; `false` = it did not within [`SETTLING_US`].
-    fn wait(&mut self, holds: impl Fn(&Self) -> bool) -> bool {
+    pub(super) fn wait(&mut self, holds: impl Fn(&Self) -> bool) -> bool {
         let end_us = self.now_us + SETTLING_US;
         while self.now_us < end_us {
             if holds(self) {
@@ -120,19 +135,25 @@ impl World {
     }
 
     /// How every node stands, for people.
-    fn states(&self) -> String {
+    pub(super) fn states(&self) -> String {
         self.machines.iter().map(Machine::state).collect::<Vec<_>>().join("; ")
     }
 
     /// Whether every node is a member of one cluster that lists all.
     fn is_born(&self) -> bool {
-        self.machines.iter().all(|machine| {
-            let view = machine.process.as_ref().and_then(|process| process.view());
-            let layout = view.and_then(|view| view.layout.as_ref());
+        self.is_one_cluster(&(0..self.machines.len()).collect::<Vec<_>>())
+    }
+
+    /// Whether these nodes are members of one cluster that lists all, and reach one another.
+    pub(super) fn is_one_cluster(&self, places: &[Place]) -> bool {
+        places.iter().all(|&place| {
+            let process = self.machines[place].process.as_ref();
+            let Some(view) = process.and_then(Process::view) else { return false };
+            let layout = view.layout.as_ref();
+            let reaches = |place: &Place| view.reaches(self.machines[*place].settings.node());
             layout.is_some_and(|layout| layout.roles.len() == self.machines.len())
-                && view.is_some_and(|view| {
-                    view.actor.is_some() && view.members.values().all(|member| member.reachable)
-                })
+                && view.actor.is_some()
+                && places.iter().all(reaches)
         })
     }
 

@@ -12,7 +12,7 @@ use super::faults::Fault;
 use super::network::{NetworkFaults, Place};
 use super::options::Options;
 use super::oracle::Violation;
-use super::run::run;
+use super::run::{break_promise, run};
 use super::scenario::{Action, Context, Request, Scenario, Step};
 use crate::api::Level;
 
@@ -21,7 +21,7 @@ const TAIL_US: u64 = 1_000_000;
 /// Most seeds under which a candidate is tried.
 const SEEDS_MAX: usize = 8;
 /// Steps of candidates that are tried, over all their seeds, per candidate.
-const STEPS_PER_CANDIDATE: usize = 400;
+const STEPS_PER_CANDIDATE: usize = 1_000;
 
 /// How far the search has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +54,8 @@ pub struct Shrunk {
 pub fn shrink(scenario: Scenario, report: &mut dyn FnMut(Progress) -> bool) -> Option<Shrunk> {
     let outcome = run(scenario, false);
     let violation = outcome.violations.first()?.clone();
-    let mut search =
-        Search { best: outcome.written_down(), violation, runs: 1, is_over: false, report };
+    let (best, born_us) = (outcome.written_down(), outcome.born_us);
+    let mut search = Search { best, violation, born_us, runs: 1, is_over: false, report };
     search.everything();
     let progress = search.progress();
     let Search { mut best, violation, .. } = search;
@@ -66,6 +66,7 @@ pub fn shrink(scenario: Scenario, report: &mut dyn FnMut(Progress) -> bool) -> O
 struct Search<'a> {
     best: Scenario,
     violation: Violation,
+    born_us: u64,
     runs: u64,
     is_over: bool,
     report: &'a mut dyn FnMut(Progress) -> bool,
@@ -73,8 +74,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn everything(&mut self) {
-        self.only_the_key();
         self.shorter();
+        self.only_the_key();
         self.calmer();
         // Fewer nodes allow fewer steps, and the other way round.
         loop {
@@ -99,12 +100,20 @@ impl Search<'_> {
             Action::Ask(operation) => operation.request.keys().contains(&&key),
         };
         if !key.bytes.is_empty() {
-            self.keep(keeps);
+            let mut candidate = self.best.clone();
+            candidate.steps.retain(keeps);
+            // The largest cut of all is worth a few more tries.
+            self.attempt_under(SEEDS_MAX, candidate);
         }
     }
 
-    /// Drops what comes last, as much as possible.
+    /// Drops what comes after the violation, and then what comes last, as much as possible.
     fn shorter(&mut self) {
+        let born_us = self.born_us;
+        let at_us = self.violation.at_us;
+        let mut candidate = self.best.clone();
+        candidate.steps.retain(|step| born_us + step.at_us <= at_us);
+        self.attempt(candidate);
         let mut cut = self.best.steps.len() / 2;
         while cut > 0 && !self.is_over {
             let count = self.best.steps.len();
@@ -245,32 +254,29 @@ impl Search<'_> {
         self.attempt_other(candidate);
     }
 
-    fn keep(&mut self, keeps: impl Fn(&Step) -> bool) {
-        let mut candidate = self.best.clone();
-        candidate.steps.retain(keeps);
-        self.attempt(candidate);
-    }
-
     /// Tries a candidate that may have as many steps as the best; equal ones are not tried.
     fn attempt_other(&mut self, candidate: Scenario) -> bool {
         candidate != self.best && self.attempt(candidate)
     }
 
-    /// Runs a candidate under a few seeds; one that breaks the promise is the best from now on.
-    fn attempt(&mut self, mut candidate: Scenario) -> bool {
+    /// Runs a candidate; a small one, which takes little time, under a few seeds.
+    fn attempt(&mut self, candidate: Scenario) -> bool {
+        let seeds = STEPS_PER_CANDIDATE / candidate.steps.len().max(1);
+        self.attempt_under(seeds.clamp(1, SEEDS_MAX), candidate)
+    }
+
+    /// Runs a candidate under so many seeds; one that breaks the promise is the best from now on.
+    fn attempt_under(&mut self, seeds: usize, mut candidate: Scenario) -> bool {
         let last_us = candidate.steps.last().map_or(0, |step| step.at_us);
         candidate.options.duration_us = candidate.options.duration_us.min(last_us + TAIL_US);
-        let seeds = (STEPS_PER_CANDIDATE / candidate.steps.len().max(1)).clamp(1, SEEDS_MAX);
         let first = candidate.options.seed;
         for ahead in 0..seeds as u64 {
             if self.is_over {
                 return false;
             }
             candidate.options.seed = first.wrapping_add(ahead);
-            let outcome = run(candidate.clone(), false);
+            let broken = break_promise(candidate.clone(), self.violation.invariant);
             self.runs += 1;
-            let same = |violation: &&Violation| violation.invariant == self.violation.invariant;
-            let broken = outcome.violations.iter().find(same).cloned();
             let is_broken = broken.is_some();
             if let Some(violation) = broken {
                 self.violation = violation;

@@ -61,6 +61,8 @@ pub struct World {
     pub(super) verdicts: BTreeMap<Key, Vec<Bytes>>,
     /// When the cluster was born: the steps of scenarios count from there.
     pub(super) born_us: u64,
+    /// The promise that the run is about: once it is broken, nothing more happens.
+    pub(super) wanted: Option<&'static str>,
     /// What went wrong and what was asked, as the steps that would do it again.
     pub(super) recorded: Vec<ScenarioStep>,
     /// What nodes put that was not durable when last heard of.
@@ -200,6 +202,7 @@ impl World {
             undurable: BTreeMap::new(),
             violations_noted: 0,
             born_us: 0,
+            wanted: None,
             recorded: Vec::new(),
             scenario,
         };
@@ -212,7 +215,9 @@ impl World {
 
     /// Lets everything happen that is due until `until_us`.
     pub fn run_until(&mut self, until_us: u64) {
-        while self.queue.peek().is_some_and(|Reverse(next)| next.at_us <= until_us) {
+        while !self.is_decided()
+            && self.queue.peek().is_some_and(|Reverse(next)| next.at_us <= until_us)
+        {
             let Some(Reverse(next)) = self.queue.pop() else { break };
             self.now_us = self.now_us.max(next.at_us);
             self.trace.resume(next.cause);
@@ -221,11 +226,18 @@ impl World {
                 continue;
             }
             self.tally.events += 1;
+            self.history.now_us = self.now_us;
             self.happen(next.event);
             self.note_violations();
         }
         self.trace.resume(None);
         self.now_us = until_us;
+    }
+
+    /// Whether the promise is broken that the run is about.
+    fn is_decided(&self) -> bool {
+        let broken = self.history.violations();
+        self.wanted.is_some_and(|wanted| broken.iter().any(|found| found.invariant == wanted))
     }
 
     /// What node `place` sees of time.
@@ -328,6 +340,11 @@ impl World {
         }
     }
 
+    /// The clients that ask nothing before the end.
+    pub(super) fn judges(&self) -> std::ops::Range<usize> {
+        self.clients.len() - JUDGES..self.clients.len()
+    }
+
     /// Plans steps, of which the times count from now.
     pub(super) fn plan(&mut self, steps: Vec<ScenarioStep>) {
         for ScenarioStep { at_us, action } in steps {
@@ -421,6 +438,7 @@ impl World {
             Effect::Put(shard, seq, batch) => self.on_put(place, life, shard, seq, &batch),
             Effect::Durable(shard, seq) => self.on_durable(place, life, shard, seq),
             Effect::Recovered(damage, clocks) => {
+                self.machines[place].is_rebuilding = damage.unnamed;
                 self.on_recovered(place, life, damage.is_none(), &clocks);
                 if !damage.is_none() {
                     self.trace
@@ -468,7 +486,7 @@ impl World {
 
     /// Starts a process on a machine that has none.
     pub(super) fn start(&mut self, place: Place) {
-        if self.machines[place].process.is_some() {
+        if self.machines[place].process.is_some() || self.machines[place].is_kept_down {
             return;
         }
         let seed = self.chance.process.random();

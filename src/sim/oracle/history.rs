@@ -34,8 +34,12 @@ pub enum Fate {
 pub enum Claim {
     /// Whatever its leader held.
     Known,
-    /// What it was shown, with all that this had replaced.
+    /// What it was shown, with all that this had replaced: its token says so.
     Seen(Seen),
+    /// The one value that it was shown, with all that this may have replaced. A leader that has
+    /// not heard of the event keeps it as a sibling: no vector can name an event without its
+    /// predecessors.
+    Shown(BTreeSet<Dot>),
 }
 
 /// What a reader knows who was shown some values.
@@ -56,6 +60,8 @@ pub struct Violation {
     pub key: Key,
     /// What happened.
     pub text: String,
+    /// When it came to light, in virtual microseconds.
+    pub at_us: u64,
 }
 
 /// All writes of a run.
@@ -65,6 +71,8 @@ pub struct History {
     events: BTreeMap<Event, Minted>,
     keys: BTreeMap<Key, Facts>,
     violations: Vec<Violation>,
+    /// What time it is.
+    pub now_us: u64,
 }
 
 /// Dots are minted per partition.
@@ -100,6 +108,9 @@ struct Minted {
     /// What it may have known of beside: enough to excuse that something is gone, not enough to
     /// say that it must be.
     perhaps: BTreeSet<Dot>,
+    /// What it knew of, or of a copy of it: retries make the value that a reader is shown several
+    /// times, and its token covers those that it saw.
+    copies: BTreeSet<Dot>,
     write: Option<WriteId>,
     /// Whether some disk has stored it.
     stored: bool,
@@ -141,6 +152,7 @@ impl History {
             return self.violate("D3 a dot names one write", key, text);
         }
         let mut past = self.past_of(partition, key, mint.replaced, dot);
+        let mut copies = self.copies_of(partition, mint.replaced);
         let mut perhaps =
             if mint.value.is_none() { self.claimed_by_deletes(key) } else { BTreeSet::new() };
         // What another event had replaced is gone for every writer, also where its leader has not
@@ -153,8 +165,16 @@ impl History {
             .collect();
         if let Some(write) = mint.write.and_then(|id| self.writes.get_mut(&id)) {
             write.dots.insert(dot);
-            if let Claim::Seen(Seen { surely, at_most }) = &write.claim {
-                past.extend(surely);
+            let at_most = match &write.claim {
+                Claim::Known => None,
+                Claim::Seen(Seen { surely, at_most }) => {
+                    past.extend(surely);
+                    copies.extend(at_most);
+                    Some(at_most)
+                }
+                Claim::Shown(at_most) => Some(at_most),
+            };
+            if let Some(at_most) = at_most {
                 perhaps.extend(at_most);
                 let unseen =
                     mint.replaced.iter().find(|dot| !at_most.contains(dot) && !gone.contains(dot));
@@ -170,7 +190,7 @@ impl History {
             facts.by_value.entry(value.clone()).or_default().insert(dot);
         }
         let (key, value) = (key.clone(), mint.value.cloned());
-        let minted = Minted { key, value, past, perhaps, write: mint.write, stored: false };
+        let minted = Minted { key, value, past, perhaps, copies, write: mint.write, stored: false };
         self.events.insert((partition, dot), minted);
     }
 
@@ -194,6 +214,12 @@ impl History {
         past
     }
 
+    /// What those who made these events knew of, or of a copy of it.
+    fn copies_of(&self, partition: PartitionId, dots: &[Dot]) -> BTreeSet<Dot> {
+        let events = dots.iter().filter_map(|dot| self.events.get(&(partition, *dot)));
+        events.flat_map(|event| &event.copies).copied().collect()
+    }
+
     /// What the deletes of a key that are not answered yet say that they have seen.
     fn claimed_by_deletes(&self, key: &Key) -> BTreeSet<Dot> {
         let ids = self.keys.get(key).into_iter().flat_map(|facts| &facts.writes);
@@ -201,7 +227,7 @@ impl History {
         deletes
             .filter(|write| write.fate == Fate::Open)
             .filter_map(|write| match &write.claim {
-                Claim::Seen(seen) => Some(&seen.at_most),
+                Claim::Seen(Seen { at_most, .. }) | Claim::Shown(at_most) => Some(at_most),
                 Claim::Known => None,
             })
             .flatten()
@@ -236,6 +262,7 @@ impl History {
                     seen.surely.extend(past.clone());
                 }
                 seen.at_most.extend(past);
+                seen.at_most.extend(event.into_iter().flat_map(|event| &event.copies));
             }
         }
         seen
@@ -283,7 +310,10 @@ impl History {
             if write.firm_since_us.is_none_or(|at| at >= since_us) || write.dots.is_empty() {
                 continue;
             }
-            let known = |by: &Dot| self.knows(partition, *by, &write.dots);
+            let known = |by: &Dot| {
+                let event = self.events.get(&(partition, *by));
+                event.is_some_and(|event| write.dots.iter().any(|dot| event.knew_a_copy(*dot)))
+            };
             let is_shown = write.dots.iter().any(|dot| shown.contains(dot))
                 || shown.iter().any(known)
                 || facts.dots.iter().any(|dot| self.may_delete(partition, *dot, &write.dots));
@@ -381,7 +411,8 @@ impl History {
 
     /// Notes a broken promise that another oracle found.
     pub fn violate(&mut self, invariant: &'static str, key: &Key, text: String) {
-        self.violations.push(Violation { invariant, key: key.clone(), text });
+        let at_us = self.now_us;
+        self.violations.push(Violation { invariant, key: key.clone(), text, at_us });
     }
 
     /// Whether event `by` knew of any of `dots`.
@@ -431,7 +462,11 @@ impl History {
 
 impl Minted {
     fn may_know(&self, dot: Dot) -> bool {
-        self.past.contains(&dot) || self.perhaps.contains(&dot)
+        self.knew_a_copy(dot) || self.perhaps.contains(&dot)
+    }
+
+    fn knew_a_copy(&self, dot: Dot) -> bool {
+        self.past.contains(&dot) || self.copies.contains(&dot)
     }
 }
 
