@@ -16,19 +16,21 @@ fn random_scenarios_keep_every_promise() {
     let seeds = seeds();
     println!("seeds {seeds:?}");
     let mut failures = String::new();
-    let (mut acknowledged, mut events, mut marks) = (0, 0, Marks::default());
+    let (mut acknowledged, mut events, mut contended) = (0, 0, 0);
+    let mut marks = Marks::default();
     for seed in seeds {
         let outcome = run(Scenario::random(seed));
         print_trace(&outcome);
         acknowledged += outcome.acknowledged;
         events += outcome.tally.events;
+        contended += outcome.contended;
         marks |= outcome.marks;
         if !outcome.violations.is_empty() {
             println!("seed {seed} failed");
             write!(failures, "{}", story(&outcome)).expect("a string takes any text");
         }
     }
-    println!("{acknowledged} acknowledged writes, {events} events");
+    println!("{acknowledged} acknowledged writes, {contended} contended keys, {events} events");
     println!("marks not hit: {:#?}", marks.missed().collect::<Vec<_>>());
     assert!(failures.is_empty(), "{failures}");
     assert!(acknowledged > 0, "clients did nothing");

@@ -85,7 +85,8 @@ pub(super) struct Chance {
 /// What a run did, by numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Events of the world.
+    /// Events that entered the core of a node: turns, what disks did, frames, requests, deadlines,
+    /// changes of links.
     pub events: u64,
     /// Operations that clients began.
     pub operations: u64,
@@ -130,7 +131,7 @@ pub(super) enum Happening {
     /// A shard takes its turn.
     Turn { place: Place, life: u64, shard: u16 },
     /// A deadline is due.
-    Wake { place: Place, life: u64 },
+    Wake { place: Place, life: u64, due_us: u64 },
     /// A frame arrives.
     Frame { place: Place, from: Place, from_life: u64, bytes: Bytes },
     /// A node tries to reach an address.
@@ -225,7 +226,6 @@ impl World {
                 self.schedule(later_us - self.now_us, next.event);
                 continue;
             }
-            self.tally.events += 1;
             self.history.now_us = self.now_us;
             self.happen(next.event);
             self.note_violations();
@@ -295,8 +295,9 @@ impl World {
                     self.with(place, |process, now, out| process.on_turn(now, shard, out));
                 }
             }
-            Happening::Wake { place, life } => {
-                if self.is_alive(place, life) {
+            Happening::Wake { place, life, due_us } => {
+                // One that an earlier wake has overtaken wakes nobody.
+                if self.is_alive(place, life) && self.machines[place].wakes_at == Some(due_us) {
                     self.machines[place].wakes_at = None;
                     self.with(place, Process::on_wake);
                 }
@@ -380,6 +381,7 @@ impl World {
         let now = self.now(place);
         let mut effects = Vec::new();
         let Some(process) = &mut self.machines[place].process else { return };
+        self.tally.events += 1;
         act(process, now, &mut effects);
         for effect in effects {
             self.carry_out(place, effect);
@@ -397,7 +399,8 @@ impl World {
         if machine.wakes_at.is_none_or(|wakes_at| at_us < wakes_at) {
             machine.wakes_at = Some(at_us);
             let life = machine.life;
-            self.schedule(at_us - self.now_us, Happening::Wake { place, life });
+            let wake = Happening::Wake { place, life, due_us: at_us };
+            self.schedule(at_us - self.now_us, wake);
         }
     }
 
