@@ -61,6 +61,8 @@ pub enum Facts {
         client: usize,
         /// What it says of the outcome.
         outcome: Told,
+        /// The values that it shows.
+        values: Vec<String>,
     },
     /// A message between nodes leaves.
     Sent {
@@ -93,6 +95,8 @@ pub enum Facts {
     },
     /// These puts are durable.
     Durable(Vec<EventId>),
+    /// From here on nothing passes from the first to the second of each.
+    Cuts(Vec<(Place, Place)>),
     /// Something goes wrong, or is mended.
     Fault(Fault),
     /// A promise is broken: which of the outcome's violations it is.
@@ -163,9 +167,9 @@ pub(super) fn answered(bytes: &[u8], client: usize) -> Said {
         (Some(false), Some("unknown")) => Told::Unknown,
         (Some(false) | None, _) => Told::Refused,
     };
-    let values: Vec<&str> = match answer["values"].as_array() {
-        Some(values) => values.iter().filter_map(Value::as_str).collect(),
-        None => answer["value"].as_str().into_iter().collect(),
+    let values: Vec<String> = match answer["values"].as_array() {
+        Some(values) => values.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        None => answer["value"].as_str().map(str::to_owned).into_iter().collect(),
     };
     let code = answer["code"].as_str().unwrap_or("refused");
     let text = match outcome {
@@ -175,12 +179,12 @@ pub(super) fn answered(bytes: &[u8], client: usize) -> Said {
         Told::Refused => code.replace('_', " "),
         Told::Unknown => format!("unknown: {}", code.replace('_', " ")),
     };
-    Said { text, keys: Vec::new(), facts: Facts::Answered { client, outcome } }
+    Said { text, keys: Vec::new(), facts: Facts::Answered { client, outcome, values } }
 }
 
 /// No answer will come to a client.
 pub(super) fn silence(client: usize) -> Said {
-    let facts = Facts::Answered { client, outcome: Told::Unknown };
+    let facts = Facts::Answered { client, outcome: Told::Unknown, values: Vec::new() };
     Said { facts, ..Said::text("no answer") }
 }
 

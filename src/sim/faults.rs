@@ -83,6 +83,7 @@ impl World {
     /// Mends everything that can be mended, and waits for those that stand still.
     pub(super) fn mend(&mut self) {
         self.network.heal();
+        self.keep_cuts();
         self.network.faults.loss = 0;
         self.network.faults.corrupt = 0;
         self.network.faults.straggler = 0;
@@ -132,6 +133,7 @@ impl World {
                 self.machines[place].skew_ms = jump_ms;
             }
         }
+        self.keep_cuts();
     }
 
     fn draw_place(&mut self) -> Place {

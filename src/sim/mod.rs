@@ -12,6 +12,7 @@ mod network;
 mod options;
 pub mod oracle;
 mod process;
+pub mod report;
 mod run;
 mod scenario;
 mod shrink;

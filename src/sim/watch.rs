@@ -81,6 +81,15 @@ impl World {
         }
     }
 
+    /// Keeps which directions of the network are cut now.
+    pub(super) fn keep_cuts(&mut self) {
+        let network = &self.network;
+        self.trace.keep(self.now_us, Lane::World, "cuts", || Said {
+            facts: Facts::Cuts(network.cuts().collect()),
+            ..Said::default()
+        });
+    }
+
     /// Keeps the promises that were found broken since the last call.
     pub(super) fn note_violations(&mut self) {
         while let Some(violation) = self.history.violations().get(self.violations_noted) {

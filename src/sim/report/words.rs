@@ -1,0 +1,103 @@
+//! Words for what a run was made of and came to.
+
+use std::collections::BTreeSet;
+
+use crate::sim::options::Options;
+use crate::sim::run::Outcome;
+
+/// Most pairs that are named one by one.
+const PAIRS_MAX: usize = 4;
+
+/// Which lanes cannot talk: `n1 n2 | n3` where the network falls into parts, else pair by pair.
+pub(super) fn cut_in_words(
+    pairs: &[(usize, usize)],
+    nodes: &BTreeSet<usize>,
+    name: impl Fn(usize) -> String,
+) -> String {
+    let is_cut = |one, other| pairs.contains(&(one, other)) && pairs.contains(&(other, one));
+    let mut parts: Vec<Vec<usize>> = Vec::new();
+    for node in nodes {
+        match parts.iter_mut().find(|part| part.iter().all(|other| !is_cut(*node, *other))) {
+            Some(part) => part.push(*node),
+            None => parts.push(vec![*node]),
+        }
+    }
+    let crossing: usize = parts.iter().map(|part| part.len() * (nodes.len() - part.len())).sum();
+    if parts.len() > 1 && crossing == pairs.len() {
+        let parts: Vec<String> = parts
+            .into_iter()
+            .map(|part| part.into_iter().map(&name).collect::<Vec<_>>().join(" "))
+            .collect();
+        return parts.join(" | ");
+    }
+    if pairs.len() > 2 * PAIRS_MAX {
+        return format!("{} directions cut", pairs.len());
+    }
+    let named = pairs.iter().filter_map(|&(from, to)| match (is_cut(from, to), from < to) {
+        (true, true) => Some(format!("{} x {}", name(from), name(to))),
+        (true, false) => None,
+        (false, _) => Some(format!("{} -x-> {}", name(from), name(to))),
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// What the world was made of; what was left out of it is not named.
+pub(super) fn options_in_words(options: &Options) -> Vec<(&'static str, String)> {
+    let (network, disk) = (&options.network, &options.disk);
+    let mut words = vec![
+        ("nodes", options.nodes.to_string()),
+        ("copies", options.replicas.to_string()),
+        ("shards", options.shards.to_string()),
+        ("partitions", options.partitions.to_string()),
+        ("time", span(options.duration_us)),
+        ("delay", format!("{} to {}", span(network.delay_min_us), span(network.delay_max_us))),
+    ];
+    let chances = [
+        ("loss", network.loss),
+        ("doubled", network.duplicate),
+        ("stragglers", network.straggler),
+        ("corrupted", network.corrupt),
+        ("failed writes", disk.write_error),
+        ("failed syncs", disk.sync_error),
+    ];
+    for (name, chance) in chances.into_iter().filter(|(_, chance)| *chance > 0) {
+        words.push((name, format!("{}.{:02} %", chance / 10_000, chance % 10_000 / 100)));
+    }
+    let rates = [
+        ("crash every", options.crash_every_us),
+        ("power loss every", options.power_every_us),
+        ("partition every", options.partition_every_us),
+        ("pause every", options.pause_every_us),
+        ("clock jump every", options.clock_every_us),
+    ];
+    for (name, every_us) in rates.into_iter().filter(|(_, every_us)| *every_us > 0) {
+        words.push((name, span(every_us)));
+    }
+    if let Some(bug) = options.planted {
+        words.push(("planted bug", bug.name().to_owned()));
+    }
+    words
+}
+
+/// What happened, by numbers.
+pub(super) fn tally_in_words(outcome: &Outcome) -> Vec<(&'static str, u64)> {
+    let tally = &outcome.tally;
+    vec![
+        ("events", tally.events),
+        ("operations", tally.operations),
+        ("ok", tally.ok),
+        ("refused", tally.refused),
+        ("unknown", tally.unknown),
+        ("messages", tally.messages),
+        ("violations", outcome.violations.len() as u64),
+    ]
+}
+
+/// A length of time in words.
+pub(super) fn span(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        1_000_000.. => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+    }
+}
