@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use rand::RngExt as _;
-use rand::rngs::Xoshiro256PlusPlus;
 use serde::Deserialize;
 
 use super::facts;
@@ -42,8 +41,6 @@ pub(super) struct Client {
     shown: BTreeMap<Key, Bytes>,
     /// Whether it draws its operations, and goes on to do so.
     pub(super) draws: bool,
-    /// How long its bytes take. A stream of its own: what another client asks changes nothing.
-    wire: Xoshiro256PlusPlus,
 }
 
 /// What a client knows of a key: the token it was given, and what it stands for.
@@ -101,7 +98,7 @@ struct Answer {
 }
 
 impl Client {
-    pub(super) fn new(draws: bool, wire: Xoshiro256PlusPlus) -> Self {
+    pub(super) fn new(draws: bool) -> Self {
         Self {
             connected: None,
             session: 0,
@@ -111,18 +108,12 @@ impl Client {
             memory: BTreeMap::new(),
             shown: BTreeMap::new(),
             draws,
-            wire,
         }
     }
 
     /// Whether it waits for nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_none() && self.waiting.is_empty()
-    }
-
-    /// Microseconds that bytes take between this client and a node.
-    pub(super) fn wire_us(&mut self) -> u64 {
-        self.wire.random_range(50..200)
     }
 }
 
@@ -223,7 +214,7 @@ impl World {
         let is_verdict = matches!(kind, Kind::Verdict { .. });
         let pending = Pending { number, began_us: self.now_us, kind, expect };
         self.clients[client].pending = Some(pending);
-        let delay = self.clients[client].wire_us();
+        let delay = self.wire_us(client);
         let bytes = Bytes::from(question);
         let session = self.clients[client].session;
         let cause = self.trace.cause();

@@ -5,6 +5,7 @@
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
+use super::chance::Family;
 use super::disk::DiskFaults;
 use super::facts;
 use super::network::Place;
@@ -112,7 +113,8 @@ impl World {
                 for place in places {
                     self.tally.power_losses += 1;
                     self.stop(place);
-                    self.machines[place].disk.lose_power(&mut self.chance.disk);
+                    let mut chance = self.chance.at(Family::Disk, place, self.now_us, 0);
+                    self.machines[place].disk.lose_power(&mut chance);
                 }
             }
             Fault::Partition(groups) => {

@@ -7,8 +7,9 @@
 use bytes::{Bytes, BytesMut};
 use rand::RngExt as _;
 
+use super::chance::Family;
 use super::facts::{self, Facts, Said};
-use super::network::Place;
+use super::network::{Copy, Place};
 use super::process::{Process, place_of};
 use super::trace::Lane;
 use super::world::{Happening, World};
@@ -39,7 +40,7 @@ impl World {
         }
         self.tally.messages += 1;
         let from_life = self.machines[place].life;
-        let copies = self.network.send(place, to, bytes.len(), &mut self.chance.network);
+        let copies = self.pass(place, to, bytes.len());
         let cut = !self.network.passes(place, to);
         self.keep(Lane::Node(place), "send", || facts::sent(bytes, to, copies.len(), cut));
         for copy in copies {
@@ -57,6 +58,13 @@ impl World {
                 Happening::Frame { place: to, from: place, from_life, bytes },
             );
         }
+    }
+
+    /// What the network makes of so many bytes from one node to another.
+    fn pass(&self, from: Place, to: Place, bytes: usize) -> Vec<Copy> {
+        let what = ((to as u64) << 32) | bytes as u64;
+        let mut chance = self.chance.at(Family::Network, from, self.now_us, what);
+        self.network.send(from, to, bytes, &mut chance)
     }
 
     pub(super) fn on_frame(&mut self, place: Place, from: Place, from_life: u64, bytes: &Bytes) {
@@ -82,7 +90,7 @@ impl World {
 
     /// Tells a node, if word can reach it, that its link to `from` is gone.
     pub(super) fn reset(&mut self, place: Place, life: u64, from: Place, from_life: u64) {
-        if let Some(copy) = self.network.send(from, place, 0, &mut self.chance.network).first() {
+        if let Some(copy) = self.pass(from, place, 0).first() {
             self.schedule(copy.delay_us, Happening::Reset { place, life, from, from_life });
         }
     }
@@ -122,7 +130,8 @@ impl World {
         if !self.is_alive(place, life) || !self.machines[place].dials.contains(&addr) {
             return;
         }
-        let pause = self.chance.process.random_range(REDIAL_US / 2..REDIAL_US * 2);
+        let mut chance = self.chance.at(Family::Process, place, self.now_us, REDIAL_US);
+        let pause = chance.random_range(REDIAL_US / 2..REDIAL_US * 2);
         self.schedule(pause, Happening::Dial { place, life, addr: addr.clone() });
         let Some(to) = place_of(&addr).filter(|&to| to < self.machines.len()) else { return };
         if self.machines[place].links.contains_key(&to) {
@@ -138,7 +147,7 @@ impl World {
         let delay_us = if from == place {
             Some(1)
         } else {
-            let copies = self.network.send(from, place, 100, &mut self.chance.network);
+            let copies = self.pass(from, place, 100);
             copies.first().map(|copy| copy.delay_us)
         };
         let from_life = self.machines[from].life;

@@ -25,9 +25,10 @@ impl World {
     /// the core holds a majority. In a part of the runs the core is everybody.
     pub(super) fn demand_liveness(&mut self) {
         let nodes = self.machines.len();
+        let smallest = if self.scenario.options.core_first { nodes / 2 + 1 } else { nodes };
         let mut core: Vec<Place> = (0..nodes).collect();
         core.shuffle(&mut self.chance.judge);
-        let absent = core.split_off(self.chance.judge.random_range(nodes / 2 + 1..=nodes));
+        let absent = core.split_off(self.chance.judge.random_range(smallest..=nodes));
         for place in absent {
             self.stop(place);
             self.machines[place].is_kept_down = true;

@@ -1,5 +1,6 @@
 //! The other shell: a world in which time, network, disks and crashes come from one seed.
 
+mod chance;
 mod clients;
 mod disk;
 mod facts;

@@ -39,6 +39,8 @@ pub struct Options {
     pub disk: DiskFaults,
     /// Longest time of one disk operation.
     pub disk_us: u64,
+    /// Whether at the end some nodes stay down until a healed majority has answered without them.
+    pub core_first: bool,
     /// Mean time between two faults of each kind; 0 = never.
     pub crash_every_us: u64,
     /// Likewise: power goes at one or more nodes.
@@ -72,6 +74,7 @@ impl Options {
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
             disk_us: 300,
+            core_first: false,
             crash_every_us: 0,
             power_every_us: 0,
             partition_every_us: 0,
@@ -109,6 +112,7 @@ impl Options {
         options.disk_us = [200, 1_000, 10_000, 100_000][rng.random_range(0..4)];
         options.disk.names_reorder = rng.random();
         draw_disk(&mut options.disk, &mut rng);
+        options.core_first = true;
         let mut every = |shortest: u64, longest: u64| {
             let drawn = rng.random_range(shortest..=longest);
             if rng.random() { drawn } else { 0 }

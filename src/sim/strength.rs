@@ -86,7 +86,8 @@ pub fn measure(bug: Bug, seeds: Range<u64>, enough: u64) -> Measured {
 pub fn mix() -> String {
     let drawn: Vec<Options> = (0..16).map(Options::swarm).collect();
     let digest = Sha256::digest(format!("{drawn:?}"));
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let first = digest.first_chunk().copied().expect("a digest has 32 bytes");
+    format!("{:016x}", u64::from_be_bytes(first))
 }
 
 #[cfg(test)]

@@ -1,16 +1,14 @@
 //! The world: one queue of events in virtual time, and everything that they happen to.
 //!
-//! Each family of chance has its own stream, so that leaving out a fault leaves the rest of a run
-//! as it was. Nothing here knows what a node should do; that is the business of the oracles.
+//! Nothing here knows what a node should do; that is the business of the oracles.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{RngExt as _, SeedableRng as _};
-use sha2::{Digest as _, Sha256};
+use rand::RngExt as _;
 
+use super::chance::{Chance, Family};
 use super::clients::Client;
 use super::facts::{self, Said};
 use super::faults::Fault;
@@ -69,17 +67,6 @@ pub struct World {
     pub(super) undurable: BTreeMap<PutId, Undurable>,
     /// Number of violations that the trace has.
     pub(super) violations_noted: usize,
-}
-
-/// One stream for each family of chance.
-#[derive(Debug)]
-pub(super) struct Chance {
-    pub(super) network: Xoshiro256PlusPlus,
-    pub(super) disk: Xoshiro256PlusPlus,
-    pub(super) process: Xoshiro256PlusPlus,
-    pub(super) client: Xoshiro256PlusPlus,
-    pub(super) fault: Xoshiro256PlusPlus,
-    pub(super) judge: Xoshiro256PlusPlus,
 }
 
 /// What a run did, by numbers.
@@ -158,18 +145,7 @@ impl World {
     /// A world in which nothing has happened yet; every node starts within the first 100 ms.
     pub fn new(scenario: Scenario, keep_trace: bool) -> Self {
         let options = &scenario.options;
-        let stream = |name: &str| {
-            let digest = Sha256::new().chain_update(options.seed.to_le_bytes()).chain_update(name);
-            Xoshiro256PlusPlus::from_seed(digest.finalize().into())
-        };
-        let chance = Chance {
-            network: stream("network"),
-            disk: stream("disk"),
-            process: stream("process"),
-            client: stream("client"),
-            fault: stream("fault"),
-            judge: stream("judge"),
-        };
+        let chance = Chance::new(options.seed);
         let machines: Vec<Machine> =
             (0..options.nodes).map(|place| Machine::new(place, options)).collect();
         let places = (0..).zip(&machines).map(|(place, m)| (m.settings.node(), place)).collect();
@@ -177,10 +153,7 @@ impl World {
         let named = scenario.clients.len();
         let drawing = named + options.clients;
         let clients = (0..drawing + JUDGES)
-            .map(|index| {
-                let wire = stream(&format!("client {index}"));
-                Client::new((named..drawing).contains(&index), wire)
-            })
+            .map(|index| Client::new((named..drawing).contains(&index)))
             .collect();
         let mut network = Network::default();
         network.faults.clone_from(&options.network);
@@ -208,7 +181,8 @@ impl World {
             scenario,
         };
         for place in 0..world.machines.len() {
-            let delay = world.chance.process.random_range(0..100_000);
+            let mut chance = world.chance.at(Family::Process, place, 0, 0);
+            let delay = chance.random_range(0..100_000);
             world.schedule(delay, Happening::Fault(Fault::Start(place)));
         }
         world
@@ -408,25 +382,29 @@ impl World {
         let life = self.machines[place].life;
         match effect {
             Effect::Disk(id, op) => {
-                let delay = self.disk_delay();
+                // Those that are under way tell it from others of the same instant.
+                let under_way = self.machines[place].in_flight.len() as u64;
+                let delay = self.disk_delay(place, under_way);
                 self.machines[place].in_flight.push(op.clone());
                 self.schedule(delay, Happening::Disk { place, life, id, op });
             }
             Effect::Read(shard, read) => {
-                let delay = self.disk_delay();
                 let (offset, length) = (read.offset, read.length);
+                let delay = self.disk_delay(place, offset);
                 let op = DiskOp::Read { file: read.file, offset, length };
                 self.schedule(delay, Happening::Read { place, life, shard, id: read.id, op });
             }
             Effect::Send(to, bytes) => self.send(place, to, &bytes),
             Effect::Turn(shard) => {
                 if self.machines[place].turns.insert(shard) {
-                    let delay = self.chance.process.random_range(1..=TURN_US);
+                    let mut chance =
+                        self.chance.at(Family::Process, place, self.now_us, shard.into());
+                    let delay = chance.random_range(1..=TURN_US);
                     self.schedule(delay, Happening::Turn { place, life, shard });
                 }
             }
             Effect::Answer(client, bytes) => {
-                let delay = self.clients[client].wire_us();
+                let delay = self.wire_us(client);
                 let session = self.clients[client].session;
                 self.keep(Lane::Node(place), "reply", || facts::answered(&bytes, client));
                 let answer = Happening::ToClient { client, session, place, life, bytes };
@@ -459,20 +437,26 @@ impl World {
         }
     }
 
-    fn disk_delay(&mut self) -> u64 {
+    fn disk_delay(&self, place: Place, what: u64) -> u64 {
         let longest = self.scenario.options.disk_us.max(50);
-        self.chance.disk.random_range(50..=longest)
+        self.chance.at(Family::Disk, place, self.now_us, what << 8).random_range(50..=longest)
+    }
+
+    /// Microseconds that bytes take between a client and its node.
+    pub(super) fn wire_us(&self, client: usize) -> u64 {
+        self.chance.at(Family::Wire, client, self.now_us, 0).random_range(50..200)
     }
 
     fn on_disk(&mut self, place: Place, life: u64, id: IoId, op: DiskOp) {
         if !self.is_alive(place, life) {
             return;
         }
+        let mut chance = self.chance.at(Family::Disk, place, self.now_us, 2);
         let machine = &mut self.machines[place];
         if let Some(index) = machine.in_flight.iter().position(|other| *other == op) {
             machine.in_flight.remove(index);
         }
-        let result = machine.disk.perform(op, &mut self.chance.disk);
+        let result = machine.disk.perform(op, &mut chance);
         self.note(place, "disk", &id.0.to_le_bytes());
         if let Err(error) = &result {
             self.keep(Lane::Node(place), "disk error", || Said::text(format!("{error:?}")));
@@ -482,7 +466,8 @@ impl World {
 
     fn on_read(&mut self, place: Place, life: u64, shard: u16, id: ReadId, op: DiskOp) {
         if self.is_alive(place, life) {
-            let result = self.machines[place].disk.perform(op, &mut self.chance.disk);
+            let mut chance = self.chance.at(Family::Disk, place, self.now_us, 3);
+            let result = self.machines[place].disk.perform(op, &mut chance);
             self.with(place, |process, _, out| process.on_read(shard, id, result, out));
         }
     }
@@ -492,7 +477,8 @@ impl World {
         if self.machines[place].process.is_some() || self.machines[place].is_kept_down {
             return;
         }
-        let seed = self.chance.process.random();
+        let life = self.machines[place].life + 1;
+        let seed = self.chance.at(Family::Process, place, self.now_us, life).random();
         let now = self.now(place);
         let birth = self.machines[place].birth(&self.scenario.options, seed);
         let machine = &mut self.machines[place];
@@ -519,10 +505,11 @@ impl World {
         machine.turns.clear();
         machine.wakes_at = None;
         machine.dials.clear();
+        let mut chance = self.chance.at(Family::Disk, place, self.now_us, 4);
         for op in std::mem::take(&mut machine.in_flight) {
-            if self.chance.disk.random() {
+            if chance.random() {
                 // Nobody is left to hear of it.
-                let _ = machine.disk.perform(op, &mut self.chance.disk);
+                let _ = machine.disk.perform(op, &mut chance);
             }
         }
         let links = std::mem::take(&mut machine.links);
