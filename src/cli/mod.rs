@@ -56,6 +56,9 @@ Data, through any node:
   peerage get user:1 --addr 127.0.0.1:6381
   peerage status
 
+What happens when things go wrong, from a seed:
+  peerage sim run --seed 17
+
 Exit codes: 0 done, 1 the operation failed, 2 bad usage, 3 outcome unknown.
 `peerage help COMMAND` has examples for each command. PEERAGE_LOG=debug shows more of `serve`.")]
 struct Cli {

@@ -15,6 +15,8 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: &'static str,
+    /// What is counted.
+    unit: &'static str,
     bar: ProgressBar,
     /// Items so far, and when the last line was written; `None` where a bar is drawn.
     items: Mutex<Items>,
@@ -27,8 +29,13 @@ struct Items {
 }
 
 impl Progress {
-    /// Progress of `what` through `length` units, where that is known, on stderr.
+    /// Progress of `what` through `length` units, where that is known, on stderr, counting keys.
     pub(crate) fn start(what: &'static str, length: Option<u64>) -> Self {
+        Self::of(what, "keys", length)
+    }
+
+    /// As [`Progress::start`], counting `unit`.
+    pub(crate) fn of(what: &'static str, unit: &'static str, length: Option<u64>) -> Self {
         let is_terminal = io::stderr().is_terminal();
         let target =
             if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -41,14 +48,15 @@ impl Progress {
         bar.set_style(style.progress_chars("=> "));
         bar.set_prefix(what);
         let next_line = (!is_terminal).then_some(LINE_PERIOD);
-        Self { what, bar, items: Mutex::new(Items { count: 0, next_line }) }
+        Self { what, unit, bar, items: Mutex::new(Items { count: 0, next_line }) }
     }
 
     /// Progress that is counted and not shown: where the results themselves fill the terminal.
     pub(crate) fn silent(what: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let never = Some(Duration::MAX);
-        Self { what, bar, items: Mutex::new(Items { count: 0, next_line: never }) }
+        let items = Mutex::new(Items { count: 0, next_line: never });
+        Self { what, unit: "keys", bar, items }
     }
 
     /// `items` more are done, and the work stands at `position` of its length.
@@ -67,7 +75,7 @@ impl Progress {
         let mut items = self.items.lock().expect("no thread panics while it counts");
         items.count += more;
         let elapsed = self.bar.elapsed();
-        let message = rate(items.count, elapsed);
+        let message = rate(items.count, self.unit, elapsed);
         match items.next_line {
             None => self.bar.set_message(message),
             Some(due) if elapsed >= due => {
@@ -88,20 +96,30 @@ impl Progress {
         }
     }
 
+    /// Writes something else while the bar is out of the way.
+    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+
+    /// Time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.bar.elapsed()
+    }
+
     /// Ends the bar; gives what was reached, for the summary.
     pub(crate) fn finish(&self) -> String {
         self.bar.finish_and_clear();
         let items = self.items.lock().expect("no thread panics while it counts");
         let elapsed = self.bar.elapsed();
         let seconds = elapsed.as_millis() / 100;
-        format!("{} in {}.{} s", rate(items.count, elapsed), seconds / 10, seconds % 10)
+        format!("{} in {}.{} s", rate(items.count, self.unit, elapsed), seconds / 10, seconds % 10)
     }
 }
 
-fn rate(count: u64, elapsed: Duration) -> String {
+fn rate(count: u64, unit: &str, elapsed: Duration) -> String {
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     let per_second = count.saturating_mul(1_000) / ms;
-    format!("{} keys, {}/s", HumanCount(count), HumanCount(per_second))
+    format!("{} {unit}, {}/s", HumanCount(count), HumanCount(per_second))
 }
 
 #[cfg(test)]
@@ -110,8 +128,8 @@ mod tests {
 
     #[test]
     fn the_rate_is_a_whole_number_also_at_the_start() {
-        assert_eq!(rate(12_345, Duration::from_secs(10)), "12,345 keys, 1,234/s");
-        assert_eq!(rate(0, Duration::ZERO), "0 keys, 0/s");
+        assert_eq!(rate(12_345, "keys", Duration::from_secs(10)), "12,345 keys, 1,234/s");
+        assert_eq!(rate(0, "keys", Duration::ZERO), "0 keys, 0/s");
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod world;
 pub use disk::{Damage, DiskFaults, SECTOR_BYTES, SimDisk};
 pub use facts::{Facts, Parcel, Told};
 pub use faults::Fault;
-pub use file::Complaint;
+pub use file::{Complaint, FAULT_WORDS};
 pub use network::{Copy, Network, NetworkFaults, Place};
 pub use options::Options;
 pub use run::{Outcome, run};

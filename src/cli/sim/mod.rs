@@ -1,8 +1,16 @@
-//! `sim`: deterministic simulations of a whole cluster, on this machine and in no time.
+//! `sim`: whole clusters in virtual time, from files that tell a story or from seeds.
 //!
-//! Threads, files and terminals are here; what is run is [`crate::sim`], which is pure.
+//! Everything that a run decides is decided in [`crate::sim`]; here are the files, the threads and
+//! the words. Exit codes: 0 every promise held, 1 one was broken, 2 nothing could be run.
 
+mod faults;
+mod many;
+mod replay;
+mod run;
+mod source;
 mod strength;
+mod summary;
+mod verdict;
 
 use clap::{Args, Subcommand};
 
@@ -11,15 +19,32 @@ use super::failure::Failure;
 /// Arguments of `sim`.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
+A simulation runs the code of production in a world where time, network, disks and crashes come from
+one seed. A run that fails fails again, event by event, wherever and however often it is run.
+
 Examples:
-  peerage sim strength             in how many random seeds each planted bug is found")]
+  peerage sim run --seeds 200                         two hundred random runs
+  peerage sim run --seed 17                           one of them, with its verdict in words
+  peerage sim run simulations/power_loss_of_all.toml  a scenario that somebody wrote
+  peerage sim replay --seed 17                        twice, compared event by event
+  peerage sim list-faults                             what can go wrong
+  peerage sim strength                                in how many seeds planted bugs are found
+
+docs/simulations.md describes the files. Exit codes: 0 every promise held, 1 one was broken, 2
+nothing could be run.")]
 pub(crate) struct Sim {
     #[command(subcommand)]
-    command: Command,
+    command: SimCommand,
 }
 
 #[derive(Subcommand, Debug)]
-enum Command {
+enum SimCommand {
+    /// Run a scenario, or random ones, and say whether every promise held
+    Run(Box<run::Run>),
+    /// Run a scenario twice and compare the runs event by event
+    Replay(replay::Replay),
+    /// List what can go wrong in a scenario
+    ListFaults(faults::ListFaults),
     /// Measure in how many random seeds planted bugs are found
     Strength(strength::Strength),
 }
@@ -27,7 +52,10 @@ enum Command {
 impl Sim {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Strength(command) => command.run(),
+            SimCommand::Run(command) => command.run(),
+            SimCommand::Replay(command) => command.run(),
+            SimCommand::ListFaults(command) => command.run(),
+            SimCommand::Strength(command) => command.run(),
         }
     }
 }

@@ -11,30 +11,34 @@ use super::settings;
 use super::words::{self, TIME_US_MAX};
 use crate::api::Level;
 use crate::hash::Key;
+use crate::planted::Bug;
 use crate::sim::scenario::{
     Action, Answered, Context, Expectation, Operation, Request, Scenario, Step,
 };
 use crate::sim::{Fault, Options, Place};
 
-/// What a step may do.
-pub(super) const WORDS: &[&str] = &[
-    "start",
-    "crash",
-    "power_loss",
-    "partition",
-    "one_way",
-    "heal",
-    "pause",
-    "clock",
-    "get",
-    "set",
-    "delete",
-    "bulk",
+/// What a step can do to the world: its word, and what it does.
+pub const FAULT_WORDS: &[(&str, &str)] = &[
+    ("crash", "kills a process; its disk keeps what the operating system has"),
+    ("power_loss", "takes the power; of what was not synced, any sector may be gone"),
+    ("start", "starts a process where there is none"),
+    ("partition", "lets only nodes of one group talk; a node of two groups is a bridge"),
+    ("one_way", "lets nothing pass in one direction"),
+    ("heal", "makes all links whole"),
+    ("pause", "lets a node stand still"),
+    ("clock", "sets a wall clock ahead or back"),
 ];
+/// What a client can ask.
+const QUESTIONS: [&str; 4] = ["get", "set", "delete", "bulk"];
 /// What an answer may be, but for the values of a read.
 const ANSWERS: [&str; 3] = ["ok", "refused", "unknown"];
 /// What a file may ask of the end.
 const CHECKS: [&str; 2] = ["converged", "siblings"];
+
+/// What a step may do.
+pub(super) fn words() -> Vec<&'static str> {
+    FAULT_WORDS.iter().map(|(word, _)| *word).chain(QUESTIONS).collect()
+}
 
 /// What the steps of a file are read against.
 struct Reader {
@@ -52,6 +56,10 @@ pub(super) fn scenario<'t>(table: &'t DeTable<'t>, desk: &Desk<'t>) -> Scenario 
     let name = top.need(desk, "name").and_then(|value| desk.name(value)).unwrap_or_default();
     let mut options = settings::silent();
     settings::read(desk, "", &mut top, &mut options);
+    if let Some(value) = top.take("planted") {
+        let names: Vec<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+        options.planted = desk.word(value, "mistake", &names).and_then(Bug::from_name);
+    }
     let level = sections(desk, &mut top, &mut options);
     let (nodes, duration_us) = (options.nodes, options.duration_us);
     let mut reader = Reader { nodes, duration_us, level, clients: Vec::new(), listed: false };
@@ -164,7 +172,7 @@ impl Reader {
     fn step<'t>(&mut self, desk: &Desk<'t>, value: &'t Value<'t>) -> Option<(usize, Step)> {
         let mut fields = Fields::of(desk, "the step", value)?;
         let at_us = fields.need(desk, "at").and_then(|value| self.moment(desk, value));
-        let word = fields.need(desk, "do").and_then(|value| desk.word(value, "step", WORDS))?;
+        let word = fields.need(desk, "do").and_then(|value| desk.word(value, "step", &words()))?;
         fields.what = format!("`{word}`");
         let action = match word {
             "get" | "set" | "delete" | "bulk" => {

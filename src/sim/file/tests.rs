@@ -11,6 +11,7 @@ use super::settings;
 use super::words::TIME_US_MAX;
 use crate::api::Level;
 use crate::hash::Key;
+use crate::planted::Bug;
 use crate::sim::scenario::{Action, Answered, Context, Expectation, Operation, Request, Step};
 use crate::sim::{Fault, Options, Place, Scenario, run};
 
@@ -83,6 +84,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         |(name, (seed, swarms, clients), steps, end)| {
             let mut options = if swarms { Options::swarm(seed) } else { Options::calm(seed) };
             options.clients = clients;
+            options.planted = Bug::ALL.get(clients).copied();
             options.nodes = NODES;
             let mut steps: Vec<Step> =
                 steps.into_iter().map(|(at_us, action)| Step { at_us, action }).collect();
@@ -173,7 +175,7 @@ fn check_step(fields: &str, expected: &[(usize, &str)]) {
 #[test]
 fn unknown_words_are_refused_with_the_nearest_one() {
     check_step("at = \"1s\"\ndo = \"partion\"", &[(4, "did you mean `partition`?")]);
-    check_step("at = \"1s\"\ndo = \"explode\"", &[(4, "known are start, crash")]);
+    check_step("at = \"1s\"\ndo = \"explode\"", &[(4, "known are crash, power_loss")]);
     check_step("at = \"1s\"\ndo = \"heal\"\nnod = \"n1\"", &[(5, "`heal` takes no `nod`")]);
     check_step(
         "at = \"1s\"\ndo = \"crash\"\nnode = \"n1\"\nnodes = []",
@@ -295,7 +297,7 @@ fn the_reference_names_every_setting_and_every_step() {
         let known = reference.contains(&format!("`{name}`"));
         assert!(known, "[{section}] {name} is not in docs/simulations.md");
     }
-    for word in super::steps::WORDS {
+    for word in super::steps::words() {
         assert!(reference.contains(&format!("`{word}`")), "{word} is not in docs/simulations.md");
     }
 }

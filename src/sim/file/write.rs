@@ -20,6 +20,9 @@ pub(super) fn scenario(scenario: &Scenario) -> String {
     for line in settings.get("").into_iter().flatten() {
         writeln!(text, "{line}").expect("a string takes any text");
     }
+    if let Some(bug) = scenario.options.planted {
+        writeln!(text, "planted = {}", quoted(bug.name())).expect("a string takes any text");
+    }
     if !scenario.clients.is_empty() {
         let clients = list(scenario.clients.iter().map(|name| quoted(name)));
         writeln!(text, "clients = {clients}").expect("a string takes any text");
@@ -50,19 +53,27 @@ pub(super) fn scenario(scenario: &Scenario) -> String {
 
 fn step_lines(step: &Step, clients: &[String]) -> String {
     let mut lines = format!("at = {}\n", quoted(&time_text(step.at_us)));
-    let fields = match &step.action {
+    let (word, fields) = match &step.action {
         Action::Fault(fault) => fault_fields(fault),
         Action::Ask(operation) => operation_fields(operation, clients),
     };
+    writeln!(lines, "do = {}", quoted(word)).expect("a string takes any text");
     for (name, value) in fields {
         writeln!(lines, "{name} = {value}").expect("a string takes any text");
     }
     lines
 }
 
-/// The fields of a fault, the first of which is its word.
-fn fault_fields(fault: &Fault) -> Vec<(&'static str, String)> {
-    let (word, fields) = match fault {
+impl Fault {
+    /// The word that files have for it.
+    pub fn word(&self) -> &'static str {
+        fault_fields(self).0
+    }
+}
+
+/// The word of a fault and its fields.
+fn fault_fields(fault: &Fault) -> (&'static str, Vec<(&'static str, String)>) {
+    match fault {
         Fault::Start(place) => ("start", vec![("node", node(*place))]),
         Fault::Crash(place) => ("crash", vec![("node", node(*place))]),
         Fault::PowerLoss(places) => ("power_loss", vec![("nodes", nodes(places))]),
@@ -77,13 +88,14 @@ fn fault_fields(fault: &Fault) -> Vec<(&'static str, String)> {
         Fault::Clock(place, ms) => {
             ("clock", vec![("node", node(*place)), ("by", quoted(&jump_text(*ms)))])
         }
-    };
-    let mut all = vec![("do", quoted(word))];
-    all.extend(fields);
-    all
+    }
 }
 
-fn operation_fields(operation: &Operation, clients: &[String]) -> Vec<(&'static str, String)> {
+/// The word of a question and its fields.
+fn operation_fields(
+    operation: &Operation,
+    clients: &[String],
+) -> (&'static str, Vec<(&'static str, String)>) {
     let client = clients.get(operation.client).map_or("", String::as_str);
     let mut fields = vec![("client", quoted(client))];
     fields.extend(operation.via.map(|place| ("via", node(place))));
@@ -104,7 +116,6 @@ fn operation_fields(operation: &Operation, clients: &[String]) -> Vec<(&'static 
             ("bulk", vec![("items", list(pairs))])
         }
     };
-    fields.insert(0, ("do", quoted(word)));
     fields.extend(rest);
     if operation.level != Level::default() {
         fields.push(("level", quoted(operation.level.name())));
@@ -118,7 +129,7 @@ fn operation_fields(operation: &Operation, clients: &[String]) -> Vec<(&'static 
         };
         ("expect", text)
     }));
-    fields
+    (word, fields)
 }
 
 fn context_field(context: Context) -> Option<(&'static str, String)> {

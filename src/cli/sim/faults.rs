@@ -1,0 +1,51 @@
+//! `sim list-faults`: what can go wrong in a scenario, and which mistakes can be planted.
+
+use std::io;
+
+use clap::Args;
+
+use super::super::failure::Failure;
+use super::super::output::{Cell, Format, Printer};
+use crate::planted::Bug;
+use crate::sim::FAULT_WORDS;
+
+/// Arguments of `sim list-faults`.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  peerage sim list-faults              what a step of a scenario can do to the world
+  peerage sim list-faults -o jsonl
+  peerage sim list-faults --planted    mistakes that `--planted NAME` puts into the code")]
+pub(super) struct ListFaults {
+    /// List the mistakes that can be planted instead
+    #[arg(long)]
+    planted: bool,
+    /// How the list is written [default: a table on a terminal, jsonl elsewhere]
+    #[arg(long, short, value_enum)]
+    output: Option<Format>,
+}
+
+impl ListFaults {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let format = self.output.unwrap_or_else(Format::default_for_stdout);
+        self.list(format).map_err(Failure::output)
+    }
+
+    fn list(&self, format: Format) -> io::Result<()> {
+        let text = |words: &str| Cell::Text(String::from(words));
+        if self.planted {
+            let mut printer = Printer::new(format, &["name", "does"], io::stdout().lock());
+            for bug in Bug::ALL {
+                printer.row(&[text(bug.name()), text(bug.about().trim())])?;
+            }
+            printer.end()?;
+            return Ok(());
+        }
+        let mut printer = Printer::new(format, &["name", "does"], io::stdout().lock());
+        for (word, does) in FAULT_WORDS {
+            printer.row(&[text(word), text(does)])?;
+        }
+        printer.end()?;
+        Ok(())
+    }
+}
