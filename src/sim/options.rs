@@ -105,9 +105,9 @@ impl Options {
         options.nodes = 5;
         options.shards = rng.random_range(1..=3);
         options.replicas = [1, 2, 3, 3, 3, 3, 5][rng.random_range(0..7)];
-        options.keys = rng.random_range(5..=60);
-        options.clients = rng.random_range(6..=14);
-        options.think_us = rng.random_range(20_000..=200_000);
+        options.keys = rng.random_range(8..=60);
+        options.clients = rng.random_range(5..=12);
+        options.think_us = rng.random_range(40_000..=250_000);
         draw_network(&mut options.network, &mut rng);
         options.disk_us = [200, 1_000, 10_000, 100_000][rng.random_range(0..4)];
         options.disk.names_reorder = rng.random();

@@ -84,6 +84,14 @@ struct Facts {
     dots: BTreeSet<Dot>,
     by_value: BTreeMap<Bytes, BTreeSet<Dot>>,
     writes: Vec<WriteId>,
+    /// Those that write no value. A leader's record does not tell which of them it carries out.
+    deletes: Vec<WriteId>,
+    /// Where its events were minted.
+    home: Option<PartitionId>,
+    /// Whatever some event of the key knew of.
+    replaced: BTreeSet<Dot>,
+    /// Whatever some delete of the key may have known of.
+    deleted: BTreeSet<Dot>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,8 +102,6 @@ struct Write {
     /// When it was acknowledged by so many replicas that every read of a majority must see it.
     firm_since_us: Option<u64>,
     dots: BTreeSet<Dot>,
-    /// Whether it writes no value. A leader's record does not tell which delete it carries out.
-    deletes: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -138,9 +144,13 @@ pub struct Mint<'a> {
 impl History {
     /// A client is about to send a write.
     pub fn begin(&mut self, id: WriteId, key: Key, claim: Claim, deletes: bool) {
-        self.keys.entry(key.clone()).or_default().writes.push(id);
+        let facts = self.keys.entry(key.clone()).or_default();
+        facts.writes.push(id);
+        if deletes {
+            facts.deletes.push(id);
+        }
         let dots = BTreeSet::new();
-        let write = Write { key, claim, fate: Fate::Open, firm_since_us: None, dots, deletes };
+        let write = Write { key, claim, fate: Fate::Open, firm_since_us: None, dots };
         self.writes.insert(id, write);
     }
 
@@ -157,12 +167,8 @@ impl History {
             if mint.value.is_none() { self.claimed_by_deletes(key) } else { BTreeSet::new() };
         // What another event had replaced is gone for every writer, also where its leader has not
         // heard of that yet: a token covers it through the events that came after.
-        let gone: BTreeSet<Dot> = mint
-            .replaced
-            .iter()
-            .filter(|other| self.is_replaced(partition, key, **other))
-            .copied()
-            .collect();
+        let gone: BTreeSet<Dot> =
+            mint.replaced.iter().filter(|other| self.is_replaced(key, **other)).copied().collect();
         if let Some(write) = mint.write.and_then(|id| self.writes.get_mut(&id)) {
             write.dots.insert(dot);
             let at_most = match &write.claim {
@@ -186,8 +192,12 @@ impl History {
         }
         let facts = self.keys.entry(key.clone()).or_default();
         facts.dots.insert(dot);
+        facts.home = Some(partition);
+        facts.replaced.extend(&past);
         if let Some(value) = mint.value {
             facts.by_value.entry(value.clone()).or_default().insert(dot);
+        } else {
+            facts.deleted.extend(past.iter().chain(&copies).chain(&perhaps));
         }
         let (key, value) = (key.clone(), mint.value.cloned());
         let minted = Minted { key, value, past, perhaps, copies, write: mint.write, stored: false };
@@ -222,9 +232,8 @@ impl History {
 
     /// What the deletes of a key that are not answered yet say that they have seen.
     fn claimed_by_deletes(&self, key: &Key) -> BTreeSet<Dot> {
-        let ids = self.keys.get(key).into_iter().flat_map(|facts| &facts.writes);
-        let deletes = ids.filter_map(|id| self.writes.get(id)).filter(|write| write.deletes);
-        deletes
+        let ids = self.keys.get(key).into_iter().flat_map(|facts| &facts.deletes);
+        ids.filter_map(|id| self.writes.get(id))
             .filter(|write| write.fate == Fate::Open)
             .filter_map(|write| match &write.claim {
                 Claim::Seen(Seen { at_most, .. }) | Claim::Shown(at_most) => Some(at_most),
@@ -280,47 +289,14 @@ impl History {
         values: &[Bytes],
         majority_since_us: Option<u64>,
     ) {
-        let facts = self.keys.entry(key.clone()).or_default().clone();
-        for value in values.iter().filter(|value| !facts.by_value.contains_key(*value)) {
+        let facts = self.keys.entry(key.clone()).or_default();
+        let strange = values.iter().filter(|value| !facts.by_value.contains_key(*value));
+        let strange: Vec<Bytes> = strange.cloned().collect();
+        for value in strange {
             let text = format!("{} was shown, which nobody wrote", value.escape_ascii());
             self.violate("W3 no wrong value is returned", key, text);
         }
-        if let Some(since_us) = majority_since_us {
-            self.check_register(partition, key, &facts, values, since_us);
-        }
-    }
-
-    fn check_register(
-        &mut self,
-        partition: PartitionId,
-        key: &Key,
-        facts: &Facts,
-        values: &[Bytes],
-        since_us: u64,
-    ) {
-        let shown: BTreeSet<Dot> = values
-            .iter()
-            .filter_map(|value| facts.by_value.get(value))
-            .flatten()
-            .copied()
-            .collect();
-        let mut missed = None;
-        for id in &facts.writes {
-            let Some(write) = self.writes.get(id) else { continue };
-            if write.firm_since_us.is_none_or(|at| at >= since_us) || write.dots.is_empty() {
-                continue;
-            }
-            let known = |by: &Dot| {
-                let event = self.events.get(&(partition, *by));
-                event.is_some_and(|event| write.dots.iter().any(|dot| event.knew_a_copy(*dot)))
-            };
-            let is_shown = write.dots.iter().any(|dot| shown.contains(dot))
-                || shown.iter().any(known)
-                || facts.dots.iter().any(|dot| self.may_delete(partition, *dot, &write.dots));
-            if !is_shown {
-                missed = Some((*id, write.dots.clone()));
-            }
-        }
+        let missed = majority_since_us.and_then(|at| self.missed(partition, key, values, at));
         if let Some((id, dots)) = missed {
             let text = format!(
                 "a read of a majority missed write {} ({dots:?}), acknowledged before it began",
@@ -328,6 +304,36 @@ impl History {
             );
             self.violate("Q1 reads see what was acknowledged", key, text);
         }
+    }
+
+    /// A write that was firm when a read began which was shown these values, and which neither they
+    /// nor any delete know of.
+    fn missed(
+        &self,
+        partition: PartitionId,
+        key: &Key,
+        values: &[Bytes],
+        since_us: u64,
+    ) -> Option<(WriteId, BTreeSet<Dot>)> {
+        let facts = self.keys.get(key)?;
+        let shown: BTreeSet<Dot> = values
+            .iter()
+            .filter_map(|value| facts.by_value.get(value))
+            .flatten()
+            .copied()
+            .collect();
+        let events: Vec<&Minted> =
+            shown.iter().filter_map(|dot| self.events.get(&(partition, *dot))).collect();
+        let is_known = |dot: &Dot| {
+            shown.contains(dot)
+                || events.iter().any(|event| event.knew_a_copy(*dot))
+                || facts.deleted.contains(dot)
+        };
+        let firm = |write: &Write| write.firm_since_us.is_some_and(|at| at < since_us);
+        let writes = facts.writes.iter().filter_map(|id| Some((*id, self.writes.get(id)?)));
+        let mut firm = writes.filter(|(_, write)| !write.dots.is_empty() && firm(write));
+        let (id, write) = firm.rfind(|(_, write)| !write.dots.iter().any(is_known))?;
+        Some((id, write.dots.clone()))
     }
 
     /// What a key holds once everything that is left has met: exactly the events that are left and
@@ -377,11 +383,9 @@ impl History {
     pub fn half_done(&self, batch: &[WriteId]) -> Option<String> {
         let stored = |id: &&WriteId| {
             self.writes.get(id).is_some_and(|write| {
-                write.dots.iter().any(|dot| {
-                    self.events.iter().any(|((_, other), event)| {
-                        other == dot && event.stored && event.key == write.key
-                    })
-                })
+                let home = self.keys.get(&write.key).and_then(|facts| facts.home);
+                let event = |dot: &Dot| self.events.get(&(home?, *dot));
+                write.dots.iter().filter_map(event).any(|event| event.stored)
             })
         };
         let done = batch.iter().filter(stored).count();
@@ -415,23 +419,8 @@ impl History {
         self.violations.push(Violation { invariant, key: key.clone(), text, at_us });
     }
 
-    /// Whether event `by` knew of any of `dots`.
-    fn knows(&self, partition: PartitionId, by: Dot, dots: &BTreeSet<Dot>) -> bool {
-        self.events
-            .get(&(partition, by))
-            .is_some_and(|event| dots.iter().any(|dot| event.past.contains(dot)))
-    }
-
-    fn is_replaced(&self, partition: PartitionId, key: &Key, dot: Dot) -> bool {
-        let dots = self.keys.get(key).into_iter().flat_map(|facts| &facts.dots);
-        dots.into_iter().any(|by| self.knows(partition, *by, &[dot].into()))
-    }
-
-    /// Whether event `by` is a delete that may have known of any of `dots`.
-    fn may_delete(&self, partition: PartitionId, by: Dot, dots: &BTreeSet<Dot>) -> bool {
-        self.events.get(&(partition, by)).is_some_and(|event| {
-            event.value.is_none() && dots.iter().any(|dot| event.may_know(*dot))
-        })
+    fn is_replaced(&self, key: &Key, dot: Dot) -> bool {
+        self.keys.get(key).is_some_and(|facts| facts.replaced.contains(&dot))
     }
 
     fn replaced_by_stored(&self, partition: PartitionId, facts: &Facts, dot: Dot) -> bool {
@@ -452,11 +441,10 @@ impl History {
         dot: Dot,
         live: &BTreeSet<Dot>,
     ) -> bool {
-        facts.dots.iter().any(|other| {
-            self.events.get(&(partition, *other)).is_some_and(|event| {
-                event.may_know(dot) && (event.value.is_none() || live.contains(other))
-            })
-        })
+        let knows = |other: &Dot| {
+            self.events.get(&(partition, *other)).is_some_and(|event| event.may_know(dot))
+        };
+        facts.deleted.contains(&dot) || live.iter().any(knows)
     }
 }
 
