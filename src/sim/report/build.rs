@@ -326,7 +326,8 @@ impl Builder<'_> {
             }
             (Some(dot), None) => format!("{} deletes", self.names.dot(dot)),
             (None, _) if learnt.is_empty() => String::from("rewrites"),
-            (None, _) => format!("+ {}", named(learnt)),
+            (None, _) if replaced.is_empty() => format!("+ {}", named(learnt)),
+            (None, _) => format!("+ {} - {}", named(learnt), named(replaced)),
         };
         let mut notes: Vec<String> = held
             .iter()
