@@ -5,9 +5,9 @@
 //! those replies and messages whose puts are durable. The others are held back, in order, until the
 //! log says so. Invariant: nothing that rests on a put leaves before that put is durable.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::api::Reply;
+use crate::api::{Fault, Reply};
 use crate::causality::NodeId;
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::marks::sometimes;
@@ -27,6 +27,10 @@ pub struct Worker {
     store: Store,
     durable: Seq,
     replies: HeldBack<(Ticket, Reply)>,
+    /// What is said instead of a reply that is still held back by then.
+    late: BTreeMap<Ticket, (Mono, Fault)>,
+    /// The earliest of these times, or an earlier one.
+    late_at: Option<Mono>,
     messages: HeldBack<(NodeId, Message)>,
     /// What the disk did, for the next turn; before everything else, because it frees the most.
     completed: VecDeque<Input>,
@@ -60,6 +64,8 @@ impl Worker {
             store,
             durable: Seq(0),
             replies: HeldBack::default(),
+            late: BTreeMap::new(),
+            late_at: None,
             messages: HeldBack::default(),
             completed: VecDeque::new(),
             output: Output::default(),
@@ -115,20 +121,49 @@ impl Worker {
         }
         turn.batch = self.store.take_batch();
         turn.reads.append(&mut self.store.take_reads());
-        self.replies.release(self.durable, &mut turn.replies);
         self.messages.release(self.durable, &mut turn.messages);
+        for (seq, node, message) in self.output.messages.drain(..) {
+            self.messages.add(seq, self.durable, (node, message), &mut turn.messages);
+        }
+        self.reply(now.mono, turn);
+    }
+
+    /// Lets out the replies whose puts are durable, and says of those that are not, when their time
+    /// is up, what can be said without them.
+    fn reply(&mut self, now: Mono, turn: &mut Turn) {
+        let before = turn.replies.len();
+        self.replies.release(self.durable, &mut turn.replies);
+        for (ticket, _) in &turn.replies[before..] {
+            self.late.remove(ticket);
+        }
+        let before = turn.replies.len();
         for (seq, ticket, reply) in self.output.replies.drain(..) {
             let seq = if planted(Bug::ReplyBeforeDurable) { Seq(0) } else { seq };
             self.replies.add(seq, self.durable, (ticket, reply), &mut turn.replies);
         }
-        for (seq, node, message) in self.output.messages.drain(..) {
-            self.messages.add(seq, self.durable, (node, message), &mut turn.messages);
+        let left = &turn.replies[before..];
+        for (ticket, at, fault) in self.output.late.drain(..) {
+            if left.iter().all(|(other, _)| *other != ticket) {
+                self.late_at = Some(self.late_at.map_or(at, |earliest| earliest.min(at)));
+                self.late.insert(ticket, (at, fault));
+            }
+        }
+        if self.late_at.is_some_and(|at| at <= now) {
+            let due = self.late.extract_if(.., |_, (at, _)| *at <= now);
+            for (ticket, (_, fault)) in due {
+                self.replies.0.retain(|(_, (other, _))| *other != ticket);
+                turn.replies.push((ticket, Reply::Fault(fault)));
+            }
+            self.late_at = self.late.values().map(|(at, _)| *at).min();
+        }
+        if self.late.is_empty() {
+            self.late_at = None;
         }
     }
 
     /// When the next turn is due even if nothing happens.
     pub fn deadline(&self) -> Option<Mono> {
-        self.shard.deadline()
+        self.shard.deadline().into_iter().chain(self.late_at).min()
     }
 
     /// Whether the next turn has something to do at once.

@@ -96,6 +96,8 @@ pub enum Input {
 pub struct Output {
     /// Replies to clients, each with the put that it rests on.
     pub replies: Vec<(Seq, Ticket, Reply)>,
+    /// What to say instead of a reply whose put is not durable by then: a disk may be stuck.
+    pub late: Vec<(Ticket, Mono, Fault)>,
     /// Messages, each with the put that it rests on. One to this node itself goes to another of
     /// its shards; a shard never sends to itself.
     pub messages: Vec<(Seq, NodeId, Message)>,
@@ -492,6 +494,23 @@ impl Shard {
                 self.send(turn, rests_on, node, message);
             }
         }
+    }
+
+    /// Sends a reply that rests on a put, or `late` where that is not durable by `deadline`. A peer
+    /// that forwarded the request has a deadline of its own.
+    fn answer_by<T: Table>(
+        &mut self,
+        turn: &mut Turn<'_, T>,
+        origin: Origin,
+        (rests_on, reply): (Seq, Reply),
+        (deadline, late): (Mono, Fault),
+    ) {
+        if let Origin::Client(ticket) = origin
+            && rests_on > Seq(0)
+        {
+            turn.out.late.push((ticket, deadline, late));
+        }
+        self.answer(turn, origin, rests_on, reply);
     }
 
     fn me(&self) -> Option<NodeId> {

@@ -13,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 /// All chance of a run.
 #[derive(Debug)]
 pub(super) struct Chance {
-    keys: [u64; 4],
+    seed: u64,
+    keys: [u64; 5],
     /// What clients that draw their work do.
     pub(super) client: Xoshiro256PlusPlus,
     /// What goes wrong when.
@@ -33,25 +34,31 @@ pub(super) enum Family {
     Process,
     /// Bytes between a client and a node.
     Wire,
+    /// Where damage strikes.
+    Damage,
 }
 
 impl Chance {
     /// The chance of a seed.
     pub(super) fn new(seed: u64) -> Self {
-        let digest = |name: &str| -> [u8; 32] {
-            Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize().into()
-        };
         let key = |name| {
-            let first = digest(name).first_chunk().copied();
+            let first = digest(seed, name).first_chunk().copied();
             u64::from_le_bytes(first.expect("a digest has 32 bytes"))
         };
-        let stream = |name| Xoshiro256PlusPlus::from_seed(digest(name));
+        let stream = |name| Xoshiro256PlusPlus::from_seed(digest(seed, name));
         Self {
-            keys: [key("network"), key("disk"), key("process"), key("wire")],
+            seed,
+            keys: [key("network"), key("disk"), key("process"), key("wire"), key("damage")],
             client: stream("client"),
             fault: stream("fault"),
             judge: stream("judge"),
         }
+    }
+
+    /// What goes wrong next is drawn from the stream of this kind of fault alone, so that leaving
+    /// out one kind leaves the others as they were.
+    pub(super) fn draw_faults_of(&mut self, kind: &str) {
+        self.fault = Xoshiro256PlusPlus::from_seed(digest(self.seed, kind));
     }
 
     /// What befalls something of a family, by its place (of a node or client), its time and what
@@ -71,6 +78,10 @@ impl Chance {
         }
         Xoshiro256PlusPlus::seed_from_u64(seed)
     }
+}
+
+fn digest(seed: u64, name: &str) -> [u8; 32] {
+    Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize().into()
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@
 //! sector by sector, in any order; and of the unsynced names a random prefix (ordered), or a random
 //! subset, as the file system is drawn.
 //!
-//! Faults that are survivable and therefore drawn: failed reads, writes and syncs (after a failed
-//! sync the pages count as clean, as on ext4 and XFS: a second sync would lie), no space, bits
-//! flipped at rest or in one read, a write that goes elsewhere or nowhere, a lost file, slowness.
+//! What else it does on purpose: reads, writes, syncs and names that fail (after a failed sync the
+//! pages count as clean, as on ext4 and XFS: a second sync would lie), no space, bits flipped at
+//! rest or in one read, a write that goes elsewhere or nowhere, a lost file. How long it takes is
+//! the business of the world.
 //! Source of the model: Alagappan et al., "Protocol-Aware Recovery", FAST 2018, and Pillai et al.,
 //! "All File Systems Are Not Created Equal", OSDI 2014.
 
@@ -34,10 +35,8 @@ pub struct DiskFaults {
     pub sync_error: u32,
     /// One bit of what a read returns is wrong; the next read is right.
     pub read_flip: u32,
-    /// A write is acknowledged and synced, but goes to another sector.
-    pub misdirected: u32,
-    /// A write is acknowledged and synced, but never reaches the disk.
-    pub lost: u32,
+    /// A file is not opened: the process has too many open.
+    pub open_error: u32,
     /// Names that were not synced may survive a loss of power in any combination.
     pub names_reorder: bool,
     /// Bytes that fit.
@@ -52,8 +51,7 @@ impl Default for DiskFaults {
             write_error: 0,
             sync_error: 0,
             read_flip: 0,
-            misdirected: 0,
-            lost: 0,
+            open_error: 0,
             names_reorder: false,
             capacity: u64::MAX,
         }
@@ -71,6 +69,19 @@ pub struct SimDisk {
     stable_names: BTreeMap<FileName, u64>,
     /// Changes of `names` since the last sync of the directory, in order.
     unsynced_names: Vec<NameChange>,
+    /// How many operations are left until one fails.
+    fails_in: Option<u64>,
+    /// Where the next write goes instead of its place; it is acknowledged all the same.
+    astray: Option<Instead>,
+}
+
+/// Where a write goes that does not go to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// It never reaches the disk.
+    Nowhere,
+    /// To this offset of the same file.
+    At(u64),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -105,20 +116,53 @@ impl SimDisk {
         op: DiskOp,
         rng: &mut Xoshiro256PlusPlus,
     ) -> Result<DiskDone, DiskError> {
+        self.fails_in = self.fails_in.map(|left| left - 1);
+        let fails = self.fails_in == Some(0);
+        if fails {
+            self.fails_in = None;
+        }
         match op {
-            DiskOp::List => Ok(DiskDone::Files(self.list())),
-            DiskOp::Create { file, bytes } => self.create(file, bytes),
-            DiskOp::Write { file, offset, parts } => self.write(file, offset, &parts, rng),
-            DiskOp::Read { file, offset, length } => self.read(file, offset, length, rng),
-            DiskOp::Sync { file } => self.sync(file, rng),
-            DiskOp::Rename { from, to } => self.rename(from, to),
-            DiskOp::Remove { file } => self.remove(file),
+            DiskOp::Write { file, offset, parts } => {
+                let fails = fails || strikes(rng, self.faults.write_error);
+                self.write(file, offset, &parts, fails, rng)
+            }
+            DiskOp::Sync { file } => {
+                let fails = fails || strikes(rng, self.faults.sync_error);
+                self.sync(file, fails)
+            }
+            DiskOp::Read { file, offset, length } => {
+                if fails || strikes(rng, self.faults.read_error) {
+                    return Err(failed());
+                }
+                self.read(file, offset, length, rng)
+            }
             DiskOp::SyncDir => {
+                if fails || strikes(rng, self.faults.sync_error) {
+                    return Err(failed());
+                }
                 self.stable_names.clone_from(&self.names);
                 self.unsynced_names.clear();
                 self.collect();
                 Ok(DiskDone::Done)
             }
+            DiskOp::Create { .. }
+            | DiskOp::List
+            | DiskOp::Rename { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::Space
+                if fails =>
+            {
+                Err(failed())
+            }
+            DiskOp::Create { file, bytes } => {
+                if strikes(rng, self.faults.open_error) {
+                    return Err(DiskError::Failed(String::from("too many open files")));
+                }
+                self.create(file, bytes)
+            }
+            DiskOp::List => Ok(DiskDone::Files(self.list())),
+            DiskOp::Rename { from, to } => self.rename(from, to),
+            DiskOp::Remove { file } => self.remove(file),
             DiskOp::Space => {
                 let total = self.faults.capacity;
                 Ok(DiskDone::Space { free: total.saturating_sub(self.used()), total })
@@ -143,30 +187,53 @@ impl SimDisk {
         self.collect();
     }
 
-    /// Flips one bit at rest, in both images, of a random file that `eligible` approves.
-    pub fn rot(
-        &mut self,
+    /// A byte of a file that `eligible` approves, each file and each of its bytes as likely as any.
+    pub fn draw_byte(
+        &self,
         rng: &mut Xoshiro256PlusPlus,
         eligible: impl Fn(FileName) -> bool,
     ) -> Option<Damage> {
-        let files: Vec<(FileName, u64)> = self
-            .names
-            .iter()
-            .filter(|&(&file, inode)| eligible(file) && !self.inodes[inode].cache.is_empty())
-            .map(|(&file, &inode)| (file, inode))
-            .collect();
+        let files: Vec<(FileName, u64)> =
+            self.list().into_iter().filter(|&(file, bytes)| eligible(file) && bytes > 0).collect();
         if files.is_empty() {
             return None;
         }
-        let (file, inode) = files[rng.random_range(0..files.len())];
-        let inode = self.inodes.get_mut(&inode).expect("a name leads to its file");
-        let offset = rng.random_range(0..inode.cache.len());
-        let bit = 1_u8 << rng.random_range(0..8_u8);
-        inode.cache[offset] ^= bit;
-        if let Some(byte) = inode.stable.get_mut(offset) {
-            *byte ^= bit;
+        let (file, bytes) = files[rng.random_range(0..files.len())];
+        Some(Damage { file, offset: rng.random_range(0..bytes), bytes: 1 })
+    }
+
+    /// Flips one bit at rest, in both images.
+    pub fn rot(&mut self, file: FileName, offset: u64, bit: u8) {
+        let Ok(inode) = self.inode(file) else { return };
+        let offset = usize::try_from(offset).expect("a simulated offset fits memory");
+        for image in [&mut inode.cache, &mut inode.stable] {
+            if let Some(byte) = image.get_mut(offset) {
+                *byte ^= 1 << (bit % 8);
+            }
         }
-        Some(Damage { file, offset: offset as u64, bytes: 1 })
+    }
+
+    /// From now on it does what it says; what is damaged stays damaged.
+    pub fn mend(&mut self) {
+        self.faults = DiskFaults { names_reorder: self.faults.names_reorder, ..Default::default() };
+        self.fails_in = None;
+        self.astray = None;
+    }
+
+    /// The `nth` operation from now on fails, 1 being the next.
+    pub fn fail_call(&mut self, nth: u64) {
+        self.fails_in = Some(nth.max(1));
+    }
+
+    /// The next write does not go to its place, though the disk will say that it is done.
+    pub fn lead_astray(&mut self, instead: Instead) {
+        self.astray = Some(instead);
+    }
+
+    /// What is on stable storage under a name that the process sees.
+    pub fn stable(&self, file: FileName) -> Option<&[u8]> {
+        let inode = self.names.get(&file)?;
+        Some(&self.inodes.get(inode)?.stable)
     }
 
     /// A file is gone, name and all, from both images.
@@ -208,6 +275,7 @@ impl SimDisk {
         file: FileName,
         offset: u64,
         parts: &[Bytes],
+        fails: bool,
         rng: &mut Xoshiro256PlusPlus,
     ) -> Result<DiskDone, DiskError> {
         let bytes = parts.concat();
@@ -217,17 +285,17 @@ impl SimDisk {
         if grows > length && self.used() + (grows - length) > self.faults.capacity {
             return Err(DiskError::Full);
         }
-        if strikes(rng, self.faults.write_error) {
+        if fails {
             let reached = rng.random_range(0..=bytes.len());
             self.inode(file)?.write(start, &bytes[..reached]);
-            return Err(DiskError::Failed(String::from("input/output error")));
+            return Err(failed());
         }
-        if strikes(rng, self.faults.lost) {
-            return Ok(DiskDone::Done);
-        }
-        if strikes(rng, self.faults.misdirected) {
-            let sectors = self.inode(file)?.cache.len() / SECTOR_BYTES;
-            start = rng.random_range(0..=sectors) * SECTOR_BYTES + start % SECTOR_BYTES;
+        match self.astray.take() {
+            Some(Instead::Nowhere) => return Ok(DiskDone::Done),
+            Some(Instead::At(offset)) => {
+                start = usize::try_from(offset).expect("a simulated offset fits memory");
+            }
+            None => {}
         }
         self.inode(file)?.write(start, &bytes);
         Ok(DiskDone::Done)
@@ -240,9 +308,6 @@ impl SimDisk {
         length: u32,
         rng: &mut Xoshiro256PlusPlus,
     ) -> Result<DiskDone, DiskError> {
-        if strikes(rng, self.faults.read_error) {
-            return Err(DiskError::Failed(String::from("input/output error")));
-        }
         let flips = strikes(rng, self.faults.read_flip);
         let cache = &self.inode(file)?.cache;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(cache.len());
@@ -255,17 +320,12 @@ impl SimDisk {
         Ok(DiskDone::Bytes(Bytes::from(bytes)))
     }
 
-    fn sync(
-        &mut self,
-        file: FileName,
-        rng: &mut Xoshiro256PlusPlus,
-    ) -> Result<DiskDone, DiskError> {
-        let fails = strikes(rng, self.faults.sync_error);
+    fn sync(&mut self, file: FileName, fails: bool) -> Result<DiskDone, DiskError> {
         let inode = self.inode(file)?;
         if fails {
             // The kernel marks the pages clean all the same: no later sync will store them.
             inode.dirty.clear();
-            return Err(DiskError::Failed(String::from("input/output error")));
+            return Err(failed());
         }
         inode.sync();
         Ok(DiskDone::Done)
@@ -345,6 +405,10 @@ impl Inode {
         let end = (start + SECTOR_BYTES).min(self.cache.len());
         self.stable[start..end].copy_from_slice(&self.cache[start..end]);
     }
+}
+
+fn failed() -> DiskError {
+    DiskError::Failed(String::from("input/output error"))
 }
 
 fn apply(names: &mut BTreeMap<FileName, u64>, change: NameChange) {
@@ -442,5 +506,70 @@ mod tests {
         assert_eq!(disk.perform(second.clone(), &mut rng), Err(DiskError::Full));
         assert!(disk.perform(DiskOp::Remove { file: FILE }, &mut rng).is_ok());
         assert!(disk.perform(second, &mut rng).is_ok());
+    }
+
+    fn filled(rng: &mut Xoshiro256PlusPlus) -> SimDisk {
+        let mut disk = SimDisk::default();
+        for op in [
+            DiskOp::Create { file: FILE, bytes: 2048 },
+            DiskOp::SyncDir,
+            write(0, b"first"),
+            DiskOp::Sync { file: FILE },
+        ] {
+            assert!(disk.perform(op, rng).is_ok());
+        }
+        disk
+    }
+
+    #[test]
+    fn the_nth_call_fails_and_no_other() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut disk = filled(&mut rng);
+        disk.fail_call(3);
+        let results: Vec<bool> =
+            (0..5).map(|_| disk.perform(DiskOp::Sync { file: FILE }, &mut rng).is_ok()).collect();
+        assert_eq!(results, [true, true, false, true, true]);
+    }
+
+    #[test]
+    fn a_bit_that_rots_stays_wrong_and_one_that_was_misread_does_not() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut disk = filled(&mut rng);
+        disk.faults.read_flip = 1_000_000;
+        let before = disk.stable(FILE).expect("it is there").to_vec();
+        assert_ne!(contents(&mut disk, &mut rng).expect("its name was synced"), before);
+        disk.faults.read_flip = 0;
+        assert_eq!(contents(&mut disk, &mut rng).expect("its name was synced"), before);
+        let damage = disk.draw_byte(&mut rng, |file| file == FILE).expect("there is a file");
+        disk.rot(FILE, damage.offset, 3);
+        disk.lose_power(&mut rng);
+        let after = contents(&mut disk, &mut rng).expect("its name was synced");
+        let wrong: Vec<usize> = (0..before.len()).filter(|&at| before[at] != after[at]).collect();
+        assert_eq!(wrong, [usize::try_from(damage.offset).expect("it fits")]);
+    }
+
+    #[test]
+    fn a_write_that_goes_astray_is_acknowledged_and_synced_and_not_there() {
+        for instead in [Instead::Nowhere, Instead::At(1024)] {
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
+            let mut disk = filled(&mut rng);
+            disk.lead_astray(instead);
+            for op in [write(0, b"later"), DiskOp::Sync { file: FILE }] {
+                assert!(disk.perform(op, &mut rng).is_ok());
+            }
+            let stored = disk.stable(FILE).expect("it is there");
+            assert_eq!(&stored[..5], b"first", "{instead:?}");
+            assert_eq!(&stored[1024..1029] == b"later", instead == Instead::At(1024));
+        }
+    }
+
+    #[test]
+    fn a_lost_file_is_gone_at_once_and_after_a_loss_of_power() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut disk = filled(&mut rng);
+        disk.lose_file(FILE);
+        assert!(contents(&mut disk, &mut rng).is_none());
+        disk.lose_power(&mut rng);
+        assert!(contents(&mut disk, &mut rng).is_none());
     }
 }

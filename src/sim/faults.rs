@@ -2,11 +2,17 @@
 //!
 //! The list is data: a run replays it, and a shorter list is a smaller story of the same bug.
 
+mod catalogue;
+mod disk;
+
+pub use catalogue::{Area, CATALOGUE, Kind, Part, Shape};
+pub(super) use disk::Trouble;
+pub use disk::{Astray, DiskFault, Rotting};
+
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
 use super::chance::Family;
-use super::disk::DiskFaults;
 use super::facts;
 use super::network::Place;
 use super::scenario::{Action, Step};
@@ -31,6 +37,8 @@ pub enum Fault {
     Pause(Place, u64),
     /// A wall clock jumps by so many milliseconds.
     Clock(Place, i64),
+    /// Something is wrong with a disk.
+    Disk(Place, DiskFault),
 }
 
 impl Fault {
@@ -40,7 +48,8 @@ impl Fault {
             Self::Start(place)
             | Self::Crash(place)
             | Self::Pause(place, _)
-            | Self::Clock(place, _) => {
+            | Self::Clock(place, _)
+            | Self::Disk(place, _) => {
                 vec![*place]
             }
             Self::PowerLoss(places) => places.clone(),
@@ -59,14 +68,21 @@ impl World {
     pub(super) fn draw_faults(&mut self, span_us: u64) -> Vec<Step> {
         let options = self.scenario.options.clone();
         let mut steps = Vec::new();
-        let families: [(u64, Draw); 5] = [
-            (options.crash_every_us, Self::draw_crash),
-            (options.power_every_us, Self::draw_power_loss),
-            (options.partition_every_us, Self::draw_partition),
-            (options.pause_every_us, Self::draw_pause),
-            (options.clock_every_us, Self::draw_clock),
+        let families: [(&str, u64, Draw); 10] = [
+            ("crash", options.crash_every_us, Self::draw_crash),
+            ("power", options.power_every_us, Self::draw_power_loss),
+            ("partition", options.partition_every_us, Self::draw_partition),
+            ("pause", options.pause_every_us, Self::draw_pause),
+            ("clock", options.clock_every_us, Self::draw_clock),
+            ("rot", options.rot_every_us, Self::draw_rot),
+            ("disk error", options.disk_error_every_us, Self::draw_disk_error),
+            ("astray", options.astray_every_us, Self::draw_astray),
+            ("disk full", options.disk_full_every_us, Self::draw_disk_full),
+            ("slow disk", options.slow_disk_every_us, Self::draw_slow_disk),
         ];
-        for (every_us, draw) in families.into_iter().filter(|(every_us, _)| *every_us > 0) {
+        for (name, every_us, draw) in families.into_iter().filter(|family| family.1 > 0) {
+            // Its own stream: leaving out one family leaves the others as they were.
+            self.chance.draw_faults_of(name);
             let mut at_us = self.chance.fault.random_range(0..2 * every_us);
             while at_us < span_us {
                 for (later_us, fault) in draw(self) {
@@ -90,7 +106,8 @@ impl World {
         self.network.faults.straggler = 0;
         for place in 0..self.machines.len() {
             self.machines[place].skew_ms = 0;
-            self.machines[place].disk.faults = DiskFaults::default();
+            self.machines[place].disk.mend();
+            self.machines[place].trouble = Trouble::default();
             self.start(place);
         }
         // What waited for them was put off until then, and would come late to a node that works.
@@ -115,6 +132,8 @@ impl World {
                     self.stop(place);
                     let mut chance = self.chance.at(Family::Disk, place, self.now_us, 0);
                     self.machines[place].disk.lose_power(&mut chance);
+                    let machine = &self.machines[place];
+                    self.ledger.read_anew(place, machine.settings.node(), &machine.disk);
                 }
             }
             Fault::Partition(groups) => {
@@ -134,6 +153,7 @@ impl World {
                 self.tally.clock_jumps += 1;
                 self.machines[place].skew_ms = jump_ms;
             }
+            Fault::Disk(place, fault) => self.on_disk_fault(place, fault),
         }
         self.keep_cuts();
     }

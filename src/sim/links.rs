@@ -95,6 +95,16 @@ impl World {
         }
     }
 
+    /// A node closes its end of a link.
+    pub(super) fn close_link(&mut self, place: Place, node: NodeId) {
+        let Some(&peer) = self.places.get(&node) else { return };
+        if let Some(&peer_life) = self.machines[place].links.get(&peer) {
+            let life = self.machines[place].life;
+            self.unlink(place, peer);
+            self.reset(peer, peer_life, place, life);
+        }
+    }
+
     pub(super) fn unlink(&mut self, place: Place, from: Place) {
         if self.machines[place].links.remove(&from).is_some() {
             let node = self.machines[from].settings.node();

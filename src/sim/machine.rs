@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest as _, Sha256};
 
 use super::disk::SimDisk;
+use super::faults::Trouble;
 use super::network::Place;
 use super::options::Options;
 use super::process::{Birth, Process};
@@ -20,6 +21,7 @@ pub(super) struct Machine {
     pub(super) life: u64,
     pub(super) disk: SimDisk,
     pub(super) in_flight: Vec<DiskOp>,
+    pub(super) trouble: Trouble,
     pub(super) settings: Settings,
     pub(super) skew_ms: i64,
     pub(super) paused_until_us: u64,
@@ -64,6 +66,7 @@ impl Machine {
             life: 0,
             disk,
             in_flight: Vec::new(),
+            trouble: Trouble::default(),
             settings,
             skew_ms: 0,
             paused_until_us: 0,

@@ -1,11 +1,13 @@
 //! The other shell: a world in which time, network, disks and crashes come from one seed.
 
+mod budget;
 mod chance;
 mod clients;
 mod disk;
 mod facts;
 mod faults;
 mod file;
+mod ledger;
 mod links;
 mod liveness;
 mod machine;
@@ -17,16 +19,17 @@ pub mod report;
 mod run;
 mod scenario;
 mod shrink;
+mod storage;
 pub mod strength;
 mod trace;
 mod watch;
 mod workload;
 mod world;
 
-pub use disk::{Damage, DiskFaults, SECTOR_BYTES, SimDisk};
+pub use disk::{Damage, DiskFaults, Instead, SECTOR_BYTES, SimDisk};
 pub use facts::{Facts, Parcel, Told};
-pub use faults::Fault;
-pub use file::{Complaint, FAULT_WORDS};
+pub use faults::{Area, Astray, CATALOGUE, DiskFault, Fault, Kind, Part, Rotting, Shape};
+pub use file::Complaint;
 pub use network::{Copy, Network, NetworkFaults, Place};
 pub use options::Options;
 pub use run::{Outcome, run};

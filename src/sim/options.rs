@@ -55,6 +55,16 @@ pub struct Options {
     pub clock_jump_ms: i64,
     /// The mistake that the core suffers from, in a build that can plant one.
     pub planted: Option<Bug>,
+    /// Likewise: a bit rots on some disk.
+    pub rot_every_us: u64,
+    /// Likewise: one operation of a disk fails.
+    pub disk_error_every_us: u64,
+    /// Likewise: a write is acknowledged, and lost or gone elsewhere.
+    pub astray_every_us: u64,
+    /// Likewise: a disk is full for a while.
+    pub disk_full_every_us: u64,
+    /// Likewise: a disk is slow or stuck for a while.
+    pub slow_disk_every_us: u64,
 }
 
 impl Options {
@@ -82,6 +92,11 @@ impl Options {
             clock_every_us: 0,
             clock_jump_ms: 0,
             planted: None,
+            rot_every_us: 0,
+            disk_error_every_us: 0,
+            astray_every_us: 0,
+            disk_full_every_us: 0,
+            slow_disk_every_us: 0,
         }
     }
 
@@ -94,6 +109,11 @@ impl Options {
             partition_every_us: 0,
             pause_every_us: 0,
             clock_every_us: 0,
+            rot_every_us: 0,
+            disk_error_every_us: 0,
+            astray_every_us: 0,
+            disk_full_every_us: 0,
+            slow_disk_every_us: 0,
             ..self
         }
     }
@@ -123,6 +143,11 @@ impl Options {
         options.pause_every_us = every(2_000_000, 8_000_000);
         options.clock_every_us = every(2_000_000, 8_000_000);
         options.clock_jump_ms = 3_600_000;
+        options.rot_every_us = every(1_000_000, 10_000_000);
+        options.disk_error_every_us = every(3_000_000, 12_000_000);
+        options.astray_every_us = every(5_000_000, 30_000_000);
+        options.disk_full_every_us = every(3_000_000, 12_000_000);
+        options.slow_disk_every_us = every(3_000_000, 12_000_000);
         options
     }
 }
@@ -135,6 +160,10 @@ fn draw_disk(disk: &mut DiskFaults, rng: &mut Xoshiro256PlusPlus) {
     };
     disk.write_error = chance(1_000);
     disk.sync_error = chance(1_000);
+    disk.open_error = chance(10_000);
+    // A bit that is misread counts as rot where the second look is wrong too.
+    disk.read_error = chance(1_000);
+    disk.read_flip = chance(1_000);
 }
 
 fn draw_network(network: &mut NetworkFaults, rng: &mut Xoshiro256PlusPlus) {

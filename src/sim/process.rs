@@ -42,6 +42,8 @@ pub(super) enum Effect {
     Disk(IoId, DiskOp),
     /// A cold record for a shard.
     Read(u16, ReadRequest),
+    /// The link to another node is to be closed: nothing came over it for too long.
+    Close(NodeId),
     /// A frame for another node.
     Send(NodeId, Bytes),
     /// A shard has inputs.
@@ -327,6 +329,11 @@ impl Process {
 
     fn run(&mut self, now: Now, found: crate::store::Recovered, out: &mut Vec<Effect>) {
         let birth = &self.birth;
+        if !found.damage.slots.is_empty() {
+            let text = String::from("what this node promised its cluster is damaged");
+            return out.push(Effect::Ended(text));
+        }
+        let rebuilding = found.damage.unnamed || !found.damage.partitions.is_empty();
         let cluster = match Cluster::new(birth.settings.clone(), &found.control, now) {
             Ok(cluster) => cluster,
             Err(refusal) => return out.push(Effect::Ended(refusal.to_string())),
@@ -339,7 +346,7 @@ impl Process {
                 seed: birth.seed ^ u64::from(shard),
                 recovered: crate::shard::Recovered {
                     clocks: recovered.clocks,
-                    rebuilding: found.damage.unnamed,
+                    rebuilding,
                     hlc: found.hlc,
                 },
             };
@@ -378,6 +385,7 @@ impl Running {
         }
         send_control(ready, out);
         self.output.notices.clear();
+        out.extend(self.output.reset.drain(..).map(Effect::Close));
         if let Some(addrs) = self.output.dial.take() {
             out.push(Effect::Dial(addrs));
         }

@@ -83,6 +83,8 @@ fn carry_out(mut world: World) -> Outcome {
     }
     world.check_batches();
     world.note_violations();
+    world.tally.spared = world.budget.spared;
+    world.tally.excused_keys = world.history.excused() as u64;
     Outcome {
         violations: world.history.violations().to_vec(),
         tally: world.tally,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::facts::{self, Facts, Said};
 use super::network::Place;
 use super::oracle::{Mint, WriteId};
+use super::process::Process;
 use super::trace::{EventId, Lane};
 use super::world::World;
 use crate::causality::{Dot, PartitionClock};
@@ -31,12 +32,14 @@ pub(super) struct Undurable {
 impl World {
     /// Tells the history what a node put: what it minted, and what it stores once durable.
     pub(super) fn on_put(&mut self, place: Place, life: u64, shard: u16, seq: Seq, batch: &Batch) {
-        let me = self.machines[place].settings.node().tag();
+        // An older actor of this node is only remembered, by others: its record was damaged here.
+        let process = self.machines[place].process.as_ref();
+        let actor = process.and_then(Process::view).and_then(|view| view.actor);
         let mut stored = Vec::new();
         let mut kept = Vec::new();
         for record in &batch.records {
             self.note(place, "put", &record.key.bytes);
-            let minted = record.dots.iter().find(|dot| dot.actor.tag() == me);
+            let minted = record.dots.iter().find(|dot| Some(dot.actor) == actor);
             let minted = minted.copied().filter(|_| record.dots.len() == 1);
             self.trace.explain(|| facts::put(record, minted));
             kept.extend(self.trace.cause());
@@ -53,6 +56,7 @@ impl World {
                 });
             }
             stored.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
+            self.ledger.put(place, record);
         }
         let group = batch.group.map(|group| group.id);
         self.undurable.insert((place, life, shard, seq), Undurable { dots: stored, group, kept });
@@ -71,9 +75,6 @@ impl World {
         for put in done {
             let Some(mut put) = self.undurable.remove(&put) else { continue };
             kept.append(&mut put.kept);
-            for (partition, dot) in put.dots {
-                self.history.stored(partition, dot);
-            }
         }
         if !kept.is_empty() {
             let facts = Facts::Durable(kept);

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 use bytes::Bytes;
 use rand::RngExt as _;
 
+use super::budget::Budget;
 use super::chance::{Chance, Family};
 use super::clients::Client;
 use super::facts::{self, Said};
 use super::faults::Fault;
+use super::ledger::Ledger;
 use super::links::Step;
 use super::machine::Machine;
 use super::network::{Network, Place};
@@ -67,6 +69,10 @@ pub struct World {
     pub(super) undurable: BTreeMap<PutId, Undurable>,
     /// Number of violations that the trace has.
     pub(super) violations_noted: usize,
+    /// What lies on the disks.
+    pub(super) ledger: Ledger,
+    /// What may be destroyed.
+    pub(super) budget: Budget,
 }
 
 /// What a run did, by numbers.
@@ -95,6 +101,20 @@ pub struct Tally {
     pub pauses: u64,
     /// Jumps of wall clocks.
     pub clock_jumps: u64,
+    /// Bits that rotted.
+    pub rotten_bits: u64,
+    /// Operations of disks that were made to fail.
+    pub disk_errors: u64,
+    /// Writes that were acknowledged, and lost or gone elsewhere.
+    pub writes_astray: u64,
+    /// Times that a disk was full.
+    pub disks_full: u64,
+    /// Times that a disk was slow or stuck.
+    pub disks_slow: u64,
+    /// Damage that was not done, because the promises would not have survived it.
+    pub spared: u64,
+    /// Keys whose promises were broken by what no node could know.
+    pub excused_keys: u64,
     /// Messages between nodes.
     pub messages: u64,
 }
@@ -175,6 +195,8 @@ impl World {
             verdicts: BTreeMap::new(),
             undurable: BTreeMap::new(),
             violations_noted: 0,
+            ledger: Ledger::default(),
+            budget: Budget::default(),
             born_us: 0,
             wanted: None,
             recorded: Vec::new(),
@@ -252,7 +274,24 @@ impl World {
             | Happening::Fault(_)
             | Happening::Ask(_) => return None,
         };
-        let until_us = self.machines[place].paused_until_us;
+        let stuck_until_us = match event {
+            Happening::Disk { .. } | Happening::Read { .. } => {
+                self.machines[place].trouble.stuck_until_us
+            }
+            Happening::Turn { .. }
+            | Happening::Wake { .. }
+            | Happening::Frame { .. }
+            | Happening::Dial { .. }
+            | Happening::Greeting { .. }
+            | Happening::Reset { .. }
+            | Happening::ToNode { .. }
+            | Happening::ToClient { .. }
+            | Happening::Client { .. }
+            | Happening::GiveUp { .. }
+            | Happening::Fault(_)
+            | Happening::Ask(_) => 0,
+        };
+        let until_us = self.machines[place].paused_until_us.max(stuck_until_us);
         (until_us > self.now_us).then_some(until_us)
     }
 
@@ -395,6 +434,7 @@ impl World {
                 self.schedule(delay, Happening::Read { place, life, shard, id: read.id, op });
             }
             Effect::Send(to, bytes) => self.send(place, to, &bytes),
+            Effect::Close(node) => self.close_link(place, node),
             Effect::Turn(shard) => {
                 if self.machines[place].turns.insert(shard) {
                     let mut chance =
@@ -419,7 +459,8 @@ impl World {
             Effect::Put(shard, seq, batch) => self.on_put(place, life, shard, seq, &batch),
             Effect::Durable(shard, seq) => self.on_durable(place, life, shard, seq),
             Effect::Recovered(damage, clocks) => {
-                self.machines[place].is_rebuilding = damage.unnamed;
+                self.machines[place].is_rebuilding =
+                    damage.unnamed || !damage.partitions.is_empty();
                 self.on_recovered(place, life, damage.is_none(), &clocks);
                 if !damage.is_none() {
                     self.trace
@@ -438,7 +479,8 @@ impl World {
     }
 
     fn disk_delay(&self, place: Place, what: u64) -> u64 {
-        let longest = self.scenario.options.disk_us.max(50);
+        let usual = self.scenario.options.disk_us;
+        let longest = self.machines[place].trouble.slow_us(self.now_us).unwrap_or(usual).max(50);
         self.chance.at(Family::Disk, place, self.now_us, what << 8).random_range(50..=longest)
     }
 
@@ -456,7 +498,7 @@ impl World {
         if let Some(index) = machine.in_flight.iter().position(|other| *other == op) {
             machine.in_flight.remove(index);
         }
-        let result = machine.disk.perform(op, &mut chance);
+        let result = self.perform(place, op, &mut chance);
         self.note(place, "disk", &id.0.to_le_bytes());
         if let Err(error) = &result {
             self.keep(Lane::Node(place), "disk error", || Said::text(format!("{error:?}")));
@@ -467,7 +509,7 @@ impl World {
     fn on_read(&mut self, place: Place, life: u64, shard: u16, id: ReadId, op: DiskOp) {
         if self.is_alive(place, life) {
             let mut chance = self.chance.at(Family::Disk, place, self.now_us, 3);
-            let result = self.machines[place].disk.perform(op, &mut chance);
+            let result = self.perform(place, op, &mut chance);
             self.with(place, |process, _, out| process.on_read(shard, id, result, out));
         }
     }
@@ -505,14 +547,16 @@ impl World {
         machine.turns.clear();
         machine.wakes_at = None;
         machine.dials.clear();
+        let in_flight = std::mem::take(&mut machine.in_flight);
+        let links = std::mem::take(&mut machine.links);
         let mut chance = self.chance.at(Family::Disk, place, self.now_us, 4);
-        for op in std::mem::take(&mut machine.in_flight) {
+        for op in in_flight {
             if chance.random() {
                 // Nobody is left to hear of it.
-                let _ = machine.disk.perform(op, &mut chance);
+                let _ = self.perform(place, op, &mut chance);
             }
         }
-        let links = std::mem::take(&mut machine.links);
+        self.ledger.forget_memory(place);
         for (peer, peer_life) in links {
             self.reset(peer, peer_life, place, life);
         }

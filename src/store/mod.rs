@@ -48,6 +48,7 @@ pub mod disk;
 mod filter;
 mod harvest;
 mod index;
+pub mod inspect;
 mod log;
 mod place;
 mod queue;

@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::failure::Failure;
 use super::super::output::{Cell, Format, Printer};
 use crate::planted::Bug;
-use crate::sim::FAULT_WORDS;
+use crate::sim::{CATALOGUE, Kind};
 
 /// Arguments of `sim list-faults`.
 #[derive(Args, Debug)]
@@ -25,6 +25,9 @@ pub(super) struct ListFaults {
     output: Option<Format>,
 }
 
+/// What is told of each fault.
+const COLUMNS: [&str; 5] = ["name", "of", "does", "takes", "waits_for"];
+
 impl ListFaults {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let format = self.output.unwrap_or_else(Format::default_for_stdout);
@@ -41,9 +44,17 @@ impl ListFaults {
             printer.end()?;
             return Ok(());
         }
-        let mut printer = Printer::new(format, &["name", "does"], io::stdout().lock());
-        for (word, does) in FAULT_WORDS {
-            printer.row(&[text(word), text(does)])?;
+        let mut printer = Printer::new(format, &COLUMNS, io::stdout().lock());
+        for Kind { name, area, does, fields, waits_for } in CATALOGUE {
+            let takes: Vec<&str> = fields.iter().map(|(field, _)| *field).collect();
+            let waits_for = text(waits_for.unwrap_or_default());
+            printer.row(&[
+                text(name),
+                text(area.name()),
+                text(does),
+                text(&takes.join(" ")),
+                waits_for,
+            ])?;
         }
         printer.end()?;
         Ok(())

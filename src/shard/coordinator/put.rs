@@ -268,10 +268,11 @@ impl Shard {
             // It leaves once the write is durable here, so every acknowledgement implies ours.
             self.send(turn, rests_on, node, message);
         }
-        if needed == 1 {
-            return self.answer(turn, origin, rests_on, Reply::Written(written));
-        }
         let deadline = turn.now.mono.plus_ms(u64::from(left_ms));
+        if needed == 1 {
+            let reply = (rests_on, Reply::Written(written));
+            return self.answer_by(turn, origin, reply, (deadline, not_durable(request_id)));
+        }
         let members = others.map(|node| (node, Ack::Waiting)).collect();
         let machine = Leading { origin, request_id, needed, deadline, rests_on, written, members };
         self.wait(id, Some(Machine::Leading(machine)));
@@ -299,6 +300,12 @@ impl Shard {
         let machine = Box::new(machine).ask_next(self, turn);
         self.wait(id, machine.map(Machine::Forwarding));
     }
+}
+
+/// The leader's own disk did not store a write in time.
+fn not_durable(request_id: RequestId) -> Fault {
+    let detail = String::from("its leader has not yet made it durable");
+    Fault::OutcomeUnknown { request_id, detail }
 }
 
 impl Leading {
@@ -359,7 +366,9 @@ impl Leading {
         let counted = if planted(Bug::QuorumOneShort) { durable + 1 } else { durable };
         if counted >= self.needed {
             self.written.acks_home = byte(durable);
-            shard.answer(turn, self.origin, self.rests_on, Reply::Written(self.written));
+            let reply = (self.rests_on, Reply::Written(self.written));
+            let late = (self.deadline, not_durable(self.request_id));
+            shard.answer_by(turn, self.origin, reply, late);
             return None;
         }
         if durable + count(Ack::Waiting) < self.needed {

@@ -499,8 +499,8 @@ impl Reading {
     }
 
     fn show<T: Table>(&self, shard: &mut Shard, turn: &mut Turn<'_, T>, object: Object) {
-        let reply = Reply::Read(shown(self.place.partition, object));
-        shard.answer(turn, self.origin, self.rests_on, reply);
+        let reply = (self.rests_on, Reply::Read(shown(self.place.partition, object)));
+        shard.answer_by(turn, self.origin, reply, (self.deadline, Fault::TimedOut));
     }
 
     /// Too few answers; says whose are missing and why.

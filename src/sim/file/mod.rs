@@ -20,8 +20,6 @@ use toml::de::DeTable;
 use super::scenario::Scenario;
 use fields::Desk;
 
-pub use steps::FAULT_WORDS;
-
 /// Something that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {

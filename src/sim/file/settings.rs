@@ -68,8 +68,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("disk", "write_error", ANY, |o| Slot::Chance(&mut o.disk.write_error)),
     setting("disk", "sync_error", ANY, |o| Slot::Chance(&mut o.disk.sync_error)),
     setting("disk", "read_flip", ANY, |o| Slot::Chance(&mut o.disk.read_flip)),
-    setting("disk", "misdirected", ANY, |o| Slot::Chance(&mut o.disk.misdirected)),
-    setting("disk", "lost", ANY, |o| Slot::Chance(&mut o.disk.lost)),
+    setting("disk", "open_error", ANY, |o| Slot::Chance(&mut o.disk.open_error)),
     setting("disk", "names_reorder", ANY, |o| Slot::Flag(&mut o.disk.names_reorder)),
     setting("disk", "capacity", ANY, |o| Slot::Long(&mut o.disk.capacity)),
     setting("random", "clients", (0, 1_000), |o| Slot::Size(&mut o.clients)),
@@ -81,6 +80,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("random", "partition_every", EVERY, |o| Slot::Time(&mut o.partition_every_us)),
     setting("random", "pause_every", EVERY, |o| Slot::Time(&mut o.pause_every_us)),
     setting("random", "clock_every", EVERY, |o| Slot::Time(&mut o.clock_every_us)),
+    setting("random", "rot_every", EVERY, |o| Slot::Time(&mut o.rot_every_us)),
+    setting("random", "disk_error_every", EVERY, |o| Slot::Time(&mut o.disk_error_every_us)),
+    setting("random", "astray_every", EVERY, |o| Slot::Time(&mut o.astray_every_us)),
+    setting("random", "disk_full_every", EVERY, |o| Slot::Time(&mut o.disk_full_every_us)),
+    setting("random", "slow_disk_every", EVERY, |o| Slot::Time(&mut o.slow_disk_every_us)),
     setting("random", "clock_jump", ANY, |o| Slot::Jump(&mut o.clock_jump_ms)),
 ];
 

@@ -15,19 +15,8 @@ use crate::planted::Bug;
 use crate::sim::scenario::{
     Action, Answered, Context, Expectation, Operation, Request, Scenario, Step,
 };
-use crate::sim::{Fault, Options, Place};
+use crate::sim::{CATALOGUE, Fault, Kind, Options, Part, Place, Shape};
 
-/// What a step can do to the world: its word, and what it does.
-pub const FAULT_WORDS: &[(&str, &str)] = &[
-    ("crash", "kills a process; its disk keeps what the operating system has"),
-    ("power_loss", "takes the power; of what was not synced, any sector may be gone"),
-    ("start", "starts a process where there is none"),
-    ("partition", "lets only nodes of one group talk; a node of two groups is a bridge"),
-    ("one_way", "lets nothing pass in one direction"),
-    ("heal", "makes all links whole"),
-    ("pause", "lets a node stand still"),
-    ("clock", "sets a wall clock ahead or back"),
-];
 /// What a client can ask.
 const QUESTIONS: [&str; 4] = ["get", "set", "delete", "bulk"];
 /// What an answer may be, but for the values of a read.
@@ -37,7 +26,7 @@ const CHECKS: [&str; 2] = ["converged", "siblings"];
 
 /// What a step may do.
 pub(super) fn words() -> Vec<&'static str> {
-    FAULT_WORDS.iter().map(|(word, _)| *word).chain(QUESTIONS).collect()
+    CATALOGUE.iter().map(|kind| kind.name).chain(QUESTIONS).collect()
 }
 
 /// What the steps of a file are read against.
@@ -198,36 +187,42 @@ impl Reader {
     }
 
     fn fault<'t>(&self, desk: &Desk<'t>, word: &str, fields: &mut Fields<'t>) -> Option<Fault> {
-        Some(match word {
-            "heal" => Fault::Heal,
-            "start" => Fault::Start(self.node(desk, fields.need(desk, "node"))?),
-            "crash" => Fault::Crash(self.node(desk, fields.need(desk, "node"))?),
-            "power_loss" => Fault::PowerLoss(self.nodes(desk, fields.need(desk, "nodes")?)?),
-            "partition" => Fault::Partition(self.groups(desk, fields.need(desk, "groups")?)?),
-            "one_way" => {
-                let from = self.node(desk, fields.need(desk, "from"));
-                let to_value = fields.need(desk, "to");
-                let (from, to) = from.zip(self.node(desk, to_value))?;
-                if from == to {
-                    desk.say(to_value?.span().start, "a node always reaches itself");
-                }
-                Fault::OneWay(from, to)
+        let kind = Kind::of(word)?;
+        // All are read before any is missed, so that every mistake is told at once.
+        let parts: Vec<Option<Part>> = kind
+            .fields
+            .iter()
+            .map(|(name, shape)| {
+                fields.need(desk, name).and_then(|value| self.part(desk, *shape, value))
+            })
+            .collect();
+        let parts: Vec<Part> = parts.into_iter().collect::<Option<_>>()?;
+        if let [Part::Node(from), Part::Node(to)] = parts.as_slice()
+            && from == to
+        {
+            let (name, _) = kind.fields[1];
+            let at = fields.take(name).map_or(fields.at, |value| value.span().start);
+            desk.say(at, "a node always reaches itself");
+        }
+        Fault::of_parts(word, &parts)
+    }
+
+    fn part<'t>(&self, desk: &Desk<'t>, shape: Shape, value: &'t Value<'t>) -> Option<Part> {
+        match shape {
+            Shape::Node => self.node(desk, Some(value)).map(Part::Node),
+            Shape::Nodes => self.nodes(desk, value).map(Part::Nodes),
+            Shape::Groups => self.groups(desk, value).map(Part::Groups),
+            Shape::Time => desk.time(value, TIME_US_MAX).map(Part::Time),
+            Shape::Jump => {
+                let text = desk.text(value)?;
+                desk.read(value.span().start, words::jump_ms(text)).map(Part::Jump)
             }
-            "pause" => {
-                let node = self.node(desk, fields.need(desk, "node"));
-                let span = fields.need(desk, "for").and_then(|v| desk.time(v, TIME_US_MAX));
-                let (node, span_us) = node.zip(span)?;
-                Fault::Pause(node, span_us)
+            Shape::Number => desk.number(value, 0, u64::MAX).map(Part::Number),
+            Shape::Word(words) => {
+                let word = desk.word(value, "word", words)?;
+                words.iter().find(|known| **known == word).copied().map(Part::Word)
             }
-            _ => {
-                let node = self.node(desk, fields.need(desk, "node"));
-                let by = fields.need(desk, "by");
-                let text = by.and_then(|value| desk.text(value));
-                let jump = text.and_then(|text| desk.read(by?.span().start, words::jump_ms(text)));
-                let (node, jump_ms) = node.zip(jump)?;
-                Fault::Clock(node, jump_ms)
-            }
-        })
+        }
     }
 
     fn operation<'t>(

@@ -11,7 +11,7 @@ use crate::hash::Key;
 use crate::sim::scenario::{
     Action, Answered, Context, Expectation, Operation, Request, Scenario, Step,
 };
-use crate::sim::{Fault, Place};
+use crate::sim::{Fault, Kind, Part, Place};
 
 /// The text of a scenario.
 pub(super) fn scenario(scenario: &Scenario) -> String {
@@ -64,31 +64,20 @@ fn step_lines(step: &Step, clients: &[String]) -> String {
     lines
 }
 
-impl Fault {
-    /// The word that files have for it.
-    pub fn word(&self) -> &'static str {
-        fault_fields(self).0
-    }
-}
-
 /// The word of a fault and its fields.
 fn fault_fields(fault: &Fault) -> (&'static str, Vec<(&'static str, String)>) {
-    match fault {
-        Fault::Start(place) => ("start", vec![("node", node(*place))]),
-        Fault::Crash(place) => ("crash", vec![("node", node(*place))]),
-        Fault::PowerLoss(places) => ("power_loss", vec![("nodes", nodes(places))]),
-        Fault::Partition(groups) => {
-            ("partition", vec![("groups", list(groups.iter().map(|group| nodes(group))))])
-        }
-        Fault::OneWay(from, to) => ("one_way", vec![("from", node(*from)), ("to", node(*to))]),
-        Fault::Heal => ("heal", Vec::new()),
-        Fault::Pause(place, us) => {
-            ("pause", vec![("node", node(*place)), ("for", quoted(&time_text(*us)))])
-        }
-        Fault::Clock(place, ms) => {
-            ("clock", vec![("node", node(*place)), ("by", quoted(&jump_text(*ms)))])
-        }
-    }
+    let (word, parts) = fault.parts();
+    let kind = Kind::of(word).expect("every fault is in the catalogue");
+    let texts = parts.into_iter().map(|part| match part {
+        Part::Node(place) => node(place),
+        Part::Nodes(places) => nodes(&places),
+        Part::Groups(groups) => list(groups.iter().map(|group| nodes(group))),
+        Part::Time(us) => quoted(&time_text(us)),
+        Part::Jump(ms) => quoted(&jump_text(ms)),
+        Part::Number(number) => number.to_string(),
+        Part::Word(word) => quoted(word),
+    });
+    (word, kind.fields.iter().map(|(name, _)| *name).zip(texts).collect())
 }
 
 /// The word of a question and its fields.

@@ -73,6 +73,10 @@ pub struct History {
     violations: Vec<Violation>,
     /// What time it is.
     pub now_us: u64,
+    /// Events that a disk said it had stored, and had not: no node could know of it.
+    unstored: BTreeSet<Event>,
+    /// Keys of which a promise is broken for that reason alone.
+    excused: BTreeSet<Key>,
 }
 
 /// Dots are minted per partition.
@@ -251,6 +255,26 @@ impl History {
         }
     }
 
+    /// A disk said that it has stored these events, and has not.
+    pub(in crate::sim) fn were_not_stored(&mut self, events: Vec<Event>) {
+        self.unstored.extend(events);
+    }
+
+    /// Keys of which a promise is broken, and no node could know.
+    pub fn excused(&self) -> usize {
+        self.excused.len()
+    }
+
+    /// Whether a copy of this write was lost in a way that no node could know of; its key is
+    /// excused then.
+    fn excuses(&mut self, partition: PartitionId, key: &Key, dots: &BTreeSet<Dot>) -> bool {
+        let excused = dots.iter().any(|&dot| self.unstored.contains(&(partition, dot)));
+        if excused {
+            self.excused.insert(key.clone());
+        }
+        excused
+    }
+
     /// The client was told. `firm`: every later read of a majority must see it.
     pub fn told(&mut self, id: WriteId, fate: Fate, at_us: u64, firm: bool) {
         if let Some(write) = self.writes.get_mut(&id) {
@@ -297,7 +321,9 @@ impl History {
             self.violate("W3 no wrong value is returned", key, text);
         }
         let missed = majority_since_us.and_then(|at| self.missed(partition, key, values, at));
-        if let Some((id, dots)) = missed {
+        if let Some((id, dots)) = missed
+            && !self.excuses(partition, key, &dots)
+        {
             let text = format!(
                 "a read of a majority missed write {} ({dots:?}), acknowledged before it began",
                 id.0
@@ -370,8 +396,12 @@ impl History {
                     })
                 })
             {
-                let text = format!("{dot} was acknowledged; nothing that is left descends from it");
-                found.push(("D1 nothing acknowledged is lost", text));
+                let dots = write.map_or_else(|| [dot].into(), |write| write.dots.clone());
+                if !self.excuses(partition, key, &dots) {
+                    let text =
+                        format!("{dot} was acknowledged; nothing that is left descends from it");
+                    found.push(("D1 nothing acknowledged is lost", text));
+                }
             }
         }
         for (invariant, text) in found {

@@ -1,0 +1,93 @@
+//! Tells what lies where in the bytes of a segment file, for observers that must not trust the log:
+//! the simulator compares what is on a disk with what was promised. Pure; production never calls it.
+
+use bytes::Bytes;
+
+use super::codec::to_u64;
+use super::record::{HEADER_BYTES, Header, Kind, Seed, decode_write, verify};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use crate::causality::NodeId;
+use crate::hash::PartitionId;
+use crate::shard::Record;
+
+/// Most of a segment is zeros: they are passed by the block.
+const ZEROS: [u8; 1_024] = [0; 1_024];
+
+/// A record that verifies at its place.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
+    /// Its number in the log.
+    pub lsn: u64,
+    /// What it is.
+    pub contents: InspectedKind,
+}
+
+/// What a record is to an observer.
+#[derive(Clone, Debug)]
+pub enum InspectedKind {
+    /// What was put of a key.
+    Key(Box<Record>),
+    /// The clock of a partition.
+    Clock(PartitionId),
+    /// What the control plane must remember.
+    Control,
+    /// The end of a group: everything before it counts.
+    Commit,
+    /// Nothing.
+    Noop,
+}
+
+/// What makes the checksums of a segment file, if `head` begins with its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedSegment(Seed);
+
+impl InspectedSegment {
+    /// Bytes in front of the first record.
+    pub const HEADER_BYTES: u64 = SEGMENT_HEADER_BYTES as u64;
+
+    /// Of the file of this number; `None` = its header is damaged, or of another node.
+    pub fn of(head: &[u8], number: u32, node: NodeId) -> Option<Self> {
+        let segment = Segment::decode_header(head, number, to_u64(head.len()), node).ok()??;
+        Some(Self(segment.seed()))
+    }
+
+    /// Every record that verifies from `offset` of the file on, `bytes` being what stands there.
+    /// What does not verify is passed over.
+    pub fn records(self, bytes: &[u8], offset: u64) -> Vec<Inspected> {
+        let mut records = Vec::new();
+        let mut at = 0;
+        while at + HEADER_BYTES <= bytes.len() {
+            let place = offset + to_u64(at);
+            if let Some(header) = verify(&bytes[at..], self.0, place) {
+                let length = header.bytes();
+                if let Some(contents) = contents(&header, &bytes[at..at + length]) {
+                    let (lsn, length) = (header.lsn, to_u64(length));
+                    records.push(Inspected { offset: place, length, lsn, contents });
+                }
+                at += length;
+            } else if bytes[at..].starts_with(&ZEROS) {
+                at += ZEROS.len();
+            } else {
+                at += 8;
+            }
+        }
+        records
+    }
+}
+
+fn contents(header: &Header, bytes: &[u8]) -> Option<InspectedKind> {
+    Some(match header.kind {
+        Kind::Write | Kind::Forget => {
+            let record = decode_write(header, &Bytes::copy_from_slice(bytes))?;
+            InspectedKind::Key(Box::new(record))
+        }
+        Kind::ClockAdopt => InspectedKind::Clock(header.partition),
+        Kind::Control => InspectedKind::Control,
+        Kind::Commit => InspectedKind::Commit,
+        Kind::Noop => InspectedKind::Noop,
+    })
+}
