@@ -11,6 +11,8 @@ use super::world::World;
 use crate::api::Level;
 use crate::hash::Key;
 
+/// Time in which failure detection finds out what is broken, and links are made anew.
+const DETECTION_US: u64 = 3_000_000;
 /// Longest time until a healed core has answered everything it is asked.
 const CORE_ANSWERS_US: u64 = 20_000_000;
 /// Time between two looks at who waits for an answer.
@@ -34,6 +36,7 @@ impl World {
             self.machines[place].is_kept_down = true;
         }
         self.mend();
+        self.run_until(self.now_us + DETECTION_US);
         if !self.wait(|world| world.is_one_cluster(&core)) {
             let text = format!("{:?} do not find one another: {}", named(&core), self.states());
             return self.complain(PROMISE, text);
