@@ -272,6 +272,11 @@ impl Cluster {
         .map(|due| due.max(self.now.mono))
     }
 
+    /// What it has promised, for observers: in the decision of which epoch, to which ballot.
+    pub fn promised(&self) -> (u64, message::Ballot) {
+        (self.acceptor.instance, self.acceptor.promised)
+    }
+
     fn start(&mut self, out: &mut Output) {
         self.generation_seq = Some(self.journal.remember_epoch(self.generation, out));
         if self.name() != self.settings.name {

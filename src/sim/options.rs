@@ -41,6 +41,8 @@ pub struct Options {
     pub disk_us: u64,
     /// Whether at the end some nodes stay down until a healed majority has answered without them.
     pub core_first: bool,
+    /// Times that a node dies while the cluster is about to be born.
+    pub birth_crashes: usize,
     /// Mean time between two faults of each kind; 0 = never.
     pub crash_every_us: u64,
     /// Likewise: power goes at one or more nodes.
@@ -85,6 +87,7 @@ impl Options {
             disk: DiskFaults::default(),
             disk_us: 300,
             core_first: false,
+            birth_crashes: 0,
             crash_every_us: 0,
             power_every_us: 0,
             partition_every_us: 0,
@@ -148,6 +151,7 @@ impl Options {
         options.astray_every_us = every(5_000_000, 30_000_000);
         options.disk_full_every_us = every(3_000_000, 12_000_000);
         options.slow_disk_every_us = every(3_000_000, 12_000_000);
+        options.birth_crashes = [0, 0, 2, 5][rng.random_range(0..4)];
         options
     }
 }

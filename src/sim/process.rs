@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::network::Place;
 use crate::causality::{NodeId, PartitionClock};
+use crate::cluster::message::Ballot;
 use crate::cluster::{self, Cluster, Hello, Settings, View};
 use crate::config::Config;
 use crate::hash::PartitionId;
@@ -58,6 +59,10 @@ pub(super) enum Effect {
     Durable(u16, Seq),
     /// Recovery found this damage, and these clocks.
     Recovered(Box<Damage>, BTreeMap<PartitionId, PartitionClock>),
+    /// The control plane told another node what it promises: in which decision, to which ballot.
+    Promised(u64, Ballot),
+    /// What the control plane remembers of its promises when it starts from a whole log.
+    Recalled(u64, Ballot),
     /// The process cannot go on.
     Ended(String),
 }
@@ -334,10 +339,15 @@ impl Process {
             return out.push(Effect::Ended(text));
         }
         let rebuilding = found.damage.unnamed || !found.damage.partitions.is_empty();
+        let is_whole = found.damage.is_none();
         let cluster = match Cluster::new(birth.settings.clone(), &found.control, now) {
             Ok(cluster) => cluster,
             Err(refusal) => return out.push(Effect::Ended(refusal.to_string())),
         };
+        if is_whole {
+            let (decision, ballot) = cluster.promised();
+            out.push(Effect::Recalled(decision, ballot));
+        }
         let clocks = found.shards.iter().flat_map(|shard| shard.clocks.clone()).collect();
         let lanes = (0..).zip(found.shards).map(|(shard, recovered)| {
             let config = ShardConfig {
@@ -490,11 +500,12 @@ impl Running {
 }
 
 fn send_control(ready: Vec<(NodeId, cluster::Message)>, out: &mut Vec<Effect>) {
-    out.extend(
-        ready
-            .into_iter()
-            .map(|(node, message)| Effect::Send(node, encode(&Frame::Cluster(message)))),
-    );
+    for (node, message) in ready {
+        if let cluster::Message::PaxPromise { instance, ballot, .. } = message {
+            out.push(Effect::Promised(instance, ballot));
+        }
+        out.push(Effect::Send(node, encode(&Frame::Cluster(message))));
+    }
 }
 
 fn encode(frame: &Frame) -> Bytes {

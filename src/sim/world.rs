@@ -17,7 +17,7 @@ use super::ledger::Ledger;
 use super::links::Step;
 use super::machine::Machine;
 use super::network::{Network, Place};
-use super::oracle::{History, WriteId};
+use super::oracle::{History, Promises, WriteId};
 use super::process::{Effect, Process};
 use super::scenario::{Action, Operation, Scenario, Step as ScenarioStep};
 use super::trace::{EventId, Lane, Trace};
@@ -33,6 +33,8 @@ const UNIX_MS_START: u64 = 1_767_225_600_000;
 const RESTART_US: u64 = 500_000;
 /// Clients that ask nothing before the end, and then how every key stands.
 const JUDGES: usize = 4;
+/// Time within which most clusters are born.
+const BIRTH_US: u64 = 4_000_000;
 /// Longest time between two inputs of a shard that may become one turn.
 const TURN_US: u64 = 40;
 
@@ -67,6 +69,8 @@ pub struct World {
     pub(super) recorded: Vec<ScenarioStep>,
     /// What nodes put that was not durable when last heard of.
     pub(super) undurable: BTreeMap<PutId, Undurable>,
+    /// What acceptors have told others that they promise.
+    promises: Promises,
     /// Number of violations that the trace has.
     pub(super) violations_noted: usize,
     /// What lies on the disks.
@@ -194,6 +198,7 @@ impl World {
             values: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             undurable: BTreeMap::new(),
+            promises: Promises::default(),
             violations_noted: 0,
             ledger: Ledger::default(),
             budget: Budget::default(),
@@ -207,7 +212,22 @@ impl World {
             let delay = chance.random_range(0..100_000);
             world.schedule(delay, Happening::Fault(Fault::Start(place)));
         }
+        world.trouble_birth();
         world
+    }
+
+    /// Lets nodes die and come back while the cluster is about to be born: promises are made then.
+    fn trouble_birth(&mut self) {
+        for index in 0..self.scenario.options.birth_crashes {
+            let mut rng = self.chance.at(Family::Process, index, 0, 1);
+            let place = rng.random_range(0..self.machines.len());
+            let at_us = rng.random_range(100_000..BIRTH_US);
+            let back_us = rng.random_range(1_000..1_000_000);
+            let fault =
+                if rng.random() { Fault::Crash(place) } else { Fault::PowerLoss(vec![place]) };
+            self.schedule(at_us, Happening::Fault(fault));
+            self.schedule(at_us + back_us, Happening::Fault(Fault::Start(place)));
+        }
     }
 
     /// Lets everything happen that is due until `until_us`.
@@ -465,6 +485,12 @@ impl World {
                 if !damage.is_none() {
                     self.trace
                         .note(self.now_us, Some(place), "damage", b"", || format!("{damage:?}"));
+                }
+            }
+            Effect::Promised(decision, ballot) => self.promises.told(place, decision, ballot),
+            Effect::Recalled(decision, ballot) => {
+                if let Some(text) = self.promises.broken(place, decision, ballot) {
+                    self.complain("P1 promises outlast a restart", text);
                 }
             }
             Effect::Ended(why) => {
