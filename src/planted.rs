@@ -62,13 +62,22 @@ bugs! {
     /// A leader that waits in vain for replicas says that nothing was applied, though it wrote the
     /// value itself. V1. Seen in Aerospike by Jepsen, 2018.
     RefusedButApplied = "refused-but-applied",
+    /// A replica that lost its record and is sent the object claims to know all that its clock
+    /// knows, so it takes what it is sent for deleted. D1. A bug that this store once had.
+    HealedByClock = "healed-by-clock",
+    /// A replica that lost an unknown part answers for its keys as if nothing had happened. D1, Q1.
+    RebuildingAnswers = "rebuilding-answers",
     /// A damaged record is taken for an absent one by the leader of a write. D1.
     DamageTakenForAbsent = "damage-taken-for-absent",
     /// Replies to clients do not wait until what they rest on is durable. O1, D1 and Q1.
     ReplyBeforeDurable = "reply-before-durable",
-    /// The epoch of a start is the one of the start before, so dots that were minted and lost are
-    /// minted again for other writes. D3. Source: Riak, issue `riak_kv` 679, 2013.
+    /// A node mints under one actor for ever, from where its log ends: dots that were minted and
+    /// lost are minted again for other writes. D3. Source: Riak, issue `riak_kv` 679, 2013.
     CounterResumed = "counter-resumed",
+    /// A node mints under one actor for ever, and makes its counter jump far ahead at every start:
+    /// its next context covers what it has lost and others hold. D1. Source: the first remedy that
+    /// was proposed for the issue above.
+    ActorKept = "actor-kept",
     /// The node mints before the epoch of its start is on disk: after a crash the next start may
     /// take the same. D3.
     EpochNotDurable = "epoch-not-durable",

@@ -38,6 +38,11 @@ impl PartitionClock {
         self.reach(actor).map_or(0, |reach| reach.base)
     }
 
+    /// The number of the last event of `actor` that is known, gaps below it or not.
+    pub(crate) fn highest_of(&self, actor: Actor) -> u64 {
+        self.reach(actor).map_or(0, Reach::highest)
+    }
+
     /// Takes note of `dot`. Numbers start at 1; 0 names nothing and is passed over.
     pub fn add(&mut self, dot: Dot) {
         if dot.seq > 0 {

@@ -103,7 +103,8 @@ impl Cluster {
         };
         let durable = self.generation_seq.is_some_and(|seq| self.journal.is_durable(seq))
             || planted(Bug::EpochNotDurable);
-        let epoch = if planted(Bug::CounterResumed) { 1 } else { self.generation };
+        let is_kept = planted(Bug::CounterResumed) || planted(Bug::ActorKept);
+        let epoch = if is_kept { 1 } else { self.generation };
         let view = View {
             me: self.me,
             name: self.name().to_owned(),

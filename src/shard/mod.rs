@@ -38,6 +38,7 @@ use crate::cluster::{Layout, View};
 use crate::hash::{PartitionId, Token};
 use crate::limits::{READ_TIMEOUT_MS, REPLICAS_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
 use crate::marks::sometimes;
+use crate::planted::{Bug, planted};
 use crate::time::{Hlc, HlcClock, Mono, Now};
 use held::{Address, Held};
 use latency::Latency;
@@ -356,7 +357,8 @@ impl Shard {
     }
 
     fn on_view<T: Table>(&mut self, turn: &mut Turn<'_, T>, view: Arc<View>) {
-        let state = if self.rebuilding { State::Rebuilding } else { State::Ready };
+        let knows_all = !self.rebuilding || planted(Bug::RebuildingAnswers);
+        let state = if knows_all { State::Ready } else { State::Rebuilding };
         if let Some(layout) = &view.layout {
             for (number, row) in (0_u16..).zip(&layout.table) {
                 let id = PartitionId(number);

@@ -208,6 +208,7 @@ impl Partition {
         let held = match stored {
             Some(stored) if planted(Bug::ReceiveWithoutFill) => stored,
             Some(stored) => self.filled(stored),
+            None if planted(Bug::HealedByClock) => self.filled(Object::default()),
             None => Object::default(),
         };
         let merged =
@@ -250,6 +251,10 @@ impl Partition {
         if self.actor != actor {
             self.actor = actor;
             self.minted = actor.map_or(0, |actor| self.clock.base_of(actor));
+            if planted(Bug::ActorKept) {
+                let highest = actor.map_or(0, |actor| self.clock.highest_of(actor));
+                self.minted = highest + 1_000_000;
+            }
         }
     }
 }

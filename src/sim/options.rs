@@ -33,6 +33,8 @@ pub struct Options {
     pub think_us: u64,
     /// Keys that clients compete for.
     pub keys: usize,
+    /// Of a hundred operations that clients draw, how many are bulks.
+    pub bulks: u8,
     /// How links behave.
     pub network: NetworkFaults,
     /// How disks behave.
@@ -83,6 +85,7 @@ impl Options {
             clients: 6,
             think_us: 200_000,
             keys: 30,
+            bulks: 8,
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
             disk_us: 300,
@@ -151,6 +154,9 @@ impl Options {
         options.astray_every_us = every(5_000_000, 30_000_000);
         options.disk_full_every_us = every(3_000_000, 12_000_000);
         options.slow_disk_every_us = every(3_000_000, 12_000_000);
+        options.bulks = [4, 8, 30][rng.random_range(0..3)];
+        // Short segments are rolled, sealed and compacted many times in a run.
+        options.segment_bytes = [16, 16, 64][rng.random_range(0..3)] * 1024;
         options.birth_crashes = [0, 0, 2, 5][rng.random_range(0..4)];
         options
     }

@@ -133,7 +133,7 @@ impl Search<'_> {
             options.network = NetworkFaults::default();
             options.disk = DiskFaults::default();
         };
-        let cuts: [&dyn Fn(&mut Options); 13] = [
+        let cuts: [&dyn Fn(&mut Options); 15] = [
             &all,
             &|options| options.network = NetworkFaults::default(),
             &|options| options.disk = DiskFaults::default(),
@@ -146,6 +146,8 @@ impl Search<'_> {
             &|options| options.disk.names_reorder = false,
             &|options| options.disk_us = calm.disk_us,
             &|options| options.shards = 1,
+            &|options| options.segment_bytes = calm.segment_bytes,
+            &|options| options.birth_crashes = 0,
             &|options| options.core_first = false,
         ];
         for cut in cuts {

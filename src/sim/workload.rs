@@ -56,16 +56,18 @@ impl World {
     }
 
     fn draw_request(&mut self) -> Request {
+        if self.chance.client.random_range(0..100_u8) < self.scenario.options.bulks {
+            return self.draw_bulk();
+        }
         let key = self.draw_key();
-        match self.chance.client.random_range(0..100_u8) {
+        match self.chance.client.random_range(0..92_u8) {
             0..25 => Request::Get { key, siblings: true },
             25..40 => Request::Get { key, siblings: false },
             40..80 => {
                 let context = self.draw_context();
                 Request::Set { key, value: self.draw_value(1), context }
             }
-            80..92 => Request::Delete { key, context: self.draw_context() },
-            _ => self.draw_bulk(),
+            _ => Request::Delete { key, context: self.draw_context() },
         }
     }
 

@@ -74,6 +74,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("random", "clients", (0, 1_000), |o| Slot::Size(&mut o.clients)),
     setting("random", "think", (2, TIME_US_MAX), |o| Slot::Time(&mut o.think_us)),
     setting("random", "keys", (1, 1_000_000), |o| Slot::Size(&mut o.keys)),
+    setting("random", "bulks", (0, 100), |o| Slot::Byte(&mut o.bulks)),
+    setting("random", "birth_crashes", (0, 1_000), |o| Slot::Size(&mut o.birth_crashes)),
     setting("random", "core_first", ANY, |o| Slot::Flag(&mut o.core_first)),
     setting("random", "crash_every", EVERY, |o| Slot::Time(&mut o.crash_every_us)),
     setting("random", "power_loss_every", EVERY, |o| Slot::Time(&mut o.power_every_us)),
