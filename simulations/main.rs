@@ -115,3 +115,18 @@ fn seeds() -> std::ops::Range<u64> {
 fn number(text: &str) -> u64 {
     text.parse().expect("PEERAGE_SEEDS is `random`, a number, or FIRST..END")
 }
+
+#[path = "../examples/lost_update.rs"]
+#[allow(dead_code, reason = "the main function of the example is for people")]
+mod lost_update;
+
+#[test]
+fn an_application_that_forgets_siblings_is_caught_and_its_mended_version_holds() {
+    let trial = lost_update::failure(false, 1..100).expect("an update is lost in some world");
+    println!("{trial}");
+    assert!(trial.outcome.violations.is_empty(), "{trial}");
+    let verdict = trial.verdict.expect_err("the application finds it itself");
+    assert!(verdict.contains("these are gone"), "{verdict}");
+    let careful = lost_update::failure(true, 1..if cfg!(debug_assertions) { 9 } else { 101 });
+    assert!(careful.is_none(), "{}", careful.expect("there is one"));
+}

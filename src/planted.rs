@@ -1,7 +1,7 @@
 //! Mistakes that can be planted on purpose, to measure whether the simulator finds them.
 //!
 //! Each bug stands at the line where a programmer would make it, as `if planted(Bug::...)`. In the
-//! default build [`planted`] is a constant false, so the machine code of the core is the same as
+//! default build `planted` is a constant false, so the machine code of the core is the same as
 //! without it; with the Cargo feature `planted-bugs` a simulated run names the bug that it is to
 //! suffer from. This is the only file whose code depends on a feature, and `tests/tidy` holds that.
 //! Source: the idea of mutation testing; the bugs of the literature are named where they stand.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rand::RngExt as _;
 use serde::Deserialize;
 
+use super::application;
 use super::facts;
 use super::network::Place;
 use super::oracle::{Claim, Fate, Seen, WriteId};
@@ -140,6 +141,7 @@ impl World {
                 let key = (*operation.request.keys()[0]).clone();
                 self.history.violate(promise, &key, text);
             }
+            self.tell_driver(client, || application::Answer::Refused(String::from("no_node")));
             // Its values are spent: no write that comes later may have them.
             self.writes += operation.request.keys().len() as u64;
             return self.rest(client);
@@ -326,6 +328,10 @@ impl World {
             let text = format!("the answer should be {expected}, not {}", bytes.escape_ascii());
             self.history.violate(promise, pending.kind.key(), text);
         }
+        if !matches!(pending.kind, Kind::Verdict { .. }) {
+            let is_read = matches!(pending.kind, Kind::Read { .. });
+            self.tell_driver(client, || answer.told(is_read));
+        }
         match pending.kind {
             Kind::Read { key, siblings, majority } => {
                 let since_us = majority.then_some(pending.began_us);
@@ -417,6 +423,9 @@ impl World {
     fn on_silence(&mut self, client: usize, pending: &Pending) {
         self.tally.unknown += 1;
         self.keep(Lane::Client(client), "silence", || facts::silence(client));
+        if !matches!(pending.kind, Kind::Verdict { .. }) {
+            self.tell_driver(client, || application::Answer::Unknown);
+        }
         if let Some((expected, promise)) = &pending.expect
             && *expected != Answered::Unknown
         {
@@ -432,6 +441,20 @@ impl Answer {
             (true, _) => Fate::Acknowledged,
             (false, true) => Fate::Open,
             (false, false) => Fate::Refused,
+        }
+    }
+
+    /// What an application hears of it.
+    fn told(&self, is_read: bool) -> application::Answer {
+        let is_shown = is_read && (self.ok || self.is_absent());
+        match self.fate() {
+            Fate::Acknowledged | Fate::Refused if is_shown => {
+                let values = self.value.iter().chain(&self.values).map(application::unmarked);
+                application::Answer::Values(values.collect())
+            }
+            Fate::Acknowledged => application::Answer::Done,
+            Fate::Refused => application::Answer::Refused(self.code.clone().unwrap_or_default()),
+            Fate::Open => application::Answer::Unknown,
         }
     }
 

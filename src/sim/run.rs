@@ -4,8 +4,11 @@
 //! it; then everybody, and what all replicas together answer is compared with the exact history.
 //! Source of the two phases: "VOPR", the simulator of `TigerBeetle`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
+use super::application::Driver;
 use super::clients::Client;
 use super::machine::Machine;
 use super::network::Place;
@@ -58,6 +61,20 @@ pub fn run(scenario: Scenario, keep_trace: bool) -> Outcome {
     planted::with(scenario.options.planted, || carry_out(World::new(scenario, keep_trace)))
 }
 
+/// Runs a scenario of which an application drives the clients. Gives the application back, and what
+/// each key holds in the end.
+pub(super) fn run_with(
+    scenario: Scenario,
+    driver: Driver,
+) -> (Outcome, Driver, BTreeMap<Key, Vec<Bytes>>) {
+    let mut world = World::new(scenario, false);
+    world.driver = Some(driver);
+    live(&mut world);
+    let driver = world.driver.take().expect("the world keeps its driver");
+    let values = std::mem::take(&mut world.verdicts);
+    (come_to(world), driver, values)
+}
+
 /// How a scenario breaks a promise, if it does; the run ends there.
 pub(super) fn break_promise(scenario: Scenario, promise: &'static str) -> Option<Violation> {
     let violations = planted::with(scenario.options.planted, || {
@@ -69,6 +86,12 @@ pub(super) fn break_promise(scenario: Scenario, promise: &'static str) -> Option
 }
 
 fn carry_out(mut world: World) -> Outcome {
+    live(&mut world);
+    come_to(world)
+}
+
+/// Everything that happens in a world.
+fn live(world: &mut World) {
     // What this thread did before is not of this run.
     marks::take();
     if world.wait(World::is_born) {
@@ -83,6 +106,10 @@ fn carry_out(mut world: World) -> Outcome {
     }
     world.check_batches();
     world.note_violations();
+}
+
+/// What has become of a world.
+fn come_to(mut world: World) -> Outcome {
     world.tally.spared = world.budget.spared;
     world.tally.excused_keys = world.history.excused() as u64;
     Outcome {

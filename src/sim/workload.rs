@@ -39,7 +39,12 @@ impl World {
 
     /// A client begins its next operation.
     pub(super) fn on_client(&mut self, client: usize) {
-        if self.clients[client].draws && self.clients[client].is_idle() {
+        if !self.clients[client].draws || !self.clients[client].is_idle() {
+            return;
+        }
+        if self.is_driven(client) {
+            self.drive(client);
+        } else {
             let via = self.draw_via(client);
             let level = self.draw_level();
             let request = self.draw_request();
@@ -48,7 +53,7 @@ impl World {
     }
 
     /// The node of before, and now and then another one.
-    fn draw_via(&mut self, client: usize) -> Option<Place> {
+    pub(super) fn draw_via(&mut self, client: usize) -> Option<Place> {
         let stays = self.is_connected(client) && self.chance.client.random_range(0..10_u8) > 0;
         let connected = self.clients[client].connected.map(|(place, _)| place);
         let nodes = self.machines.len();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use bytes::Bytes;
 use rand::RngExt as _;
 
+use super::application::Driver;
 use super::budget::Budget;
 use super::chance::{Chance, Family};
 use super::clients::Client;
@@ -71,6 +72,8 @@ pub struct World {
     pub(super) undurable: BTreeMap<PutId, Undurable>,
     /// What acceptors have told others that they promise.
     promises: Promises,
+    /// Who says what the clients do that would draw their work otherwise.
+    pub(super) driver: Option<Driver>,
     /// Number of violations that the trace has.
     pub(super) violations_noted: usize,
     /// What lies on the disks.
@@ -199,6 +202,7 @@ impl World {
             verdicts: BTreeMap::new(),
             undurable: BTreeMap::new(),
             promises: Promises::default(),
+            driver: None,
             violations_noted: 0,
             ledger: Ledger::default(),
             budget: Budget::default(),
