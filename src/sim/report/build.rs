@@ -185,6 +185,11 @@ impl Builder<'_> {
         }
         if row.kind == RowKind::Violation {
             row.parents.extend(self.rows_of_named_versions());
+            if event.cause.is_none() {
+                // It was found when all was over, in what the last reads had shown.
+                let is_answer = |row: &&Row| row.kind == RowKind::Answer && row.tone == Tone::Ok;
+                row.parents.extend(self.rows.iter().rev().find(is_answer).map(|row| row.id));
+            }
         }
         row.parents.sort_unstable();
         row.parents.dedup();
@@ -329,8 +334,10 @@ impl Builder<'_> {
             (None, _) if replaced.is_empty() => format!("+ {}", named(learnt)),
             (None, _) => format!("+ {} - {}", named(learnt), named(replaced)),
         };
+        // A lone new version is already in the title.
         let mut notes: Vec<String> = held
             .iter()
+            .filter(|(dot, _)| held.len() > 1 || minted != Some(*dot))
             .map(|(dot, value)| {
                 format!("holds {} = {}", self.names.dot(*dot), value.escape_ascii())
             })
@@ -361,7 +368,7 @@ impl Builder<'_> {
         }
         self.cuts.extend(self.cut_now.take().map(|cut| Cut { to_us: row.at_us, ..cut }));
         if pairs.is_empty() {
-            return Some(Row { title: String::from("healed"), ..row });
+            return Some(Row { tone: Tone::Ok, title: String::from("healed"), ..row });
         }
         let nodes =
             (0..self.outcome.scenario.options.nodes).map(|place| self.node(place)).collect();

@@ -11,6 +11,8 @@ mod page;
 mod select;
 mod shiviz;
 mod story;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod words;
 

@@ -254,7 +254,9 @@ function drawArrows(svg, plan) {
         "data-row": row.id, d: `M${from}L${to}`, "marker-end": lost ? "" : `url(#head-${tone})` });
       if (tone !== "lane" && !again) ways.push([row, from, to]);
     } else if (row.kind === "send" && row.lost && plan.x.has(row.to)) {
-      const to = [x + (plan.x.get(row.to) - x) * 0.62, y + 11];
+      // Half a lane before the one that it was for, where the line of a cut is drawn.
+      const target = plan.x.get(row.to), way = Math.sign(target - x);
+      const to = [target - way * plan.room.get(way > 0 ? row.lane : row.to) / 2, y + 11];
       node(svg, "path", { class: "arrow lost", "data-row": row.id, d: `M${[x, y]}L${to}` });
       node(svg, "path", { class: "cross", "data-row": row.id,
         d: `M${to[0] - 4} ${to[1] - 4}l8 8m0 -8l-8 8` });
@@ -331,8 +333,9 @@ function drawHeads(plan) {
   node(heads, "text", { class: "label time", x: AXIS - 10, y: 20, "text-anchor": "end" }, "ms");
   for (const lane of plan.lanes) {
     const world = lane.kind === "world";
+    const name = clip(lane.name, plan.room.get(lane.index) - 12, "650 13px");
     node(heads, "text", { class: "label name", x: plan.x.get(lane.index) + (world ? -4 : 0), y: 20,
-      "text-anchor": world ? "start" : "middle" }, clip(lane.name, plan.room.get(lane.index) - 12, "650 13px"));
+      "text-anchor": world ? "start" : "middle" }, name);
   }
 }
 
@@ -458,7 +461,8 @@ function drawVersions() {
     if (!byName.has(name)) continue;
     const [fromX, fromY] = place.get(name), [toX, toY] = place.get(version.name);
     const [x1, y1, x2, y2] = [fromX + WIDE / 2, fromY + HIGH, toX + WIDE / 2, toY];
-    node(svg, "path", { class: "edge", d: `M${x1} ${y1}C${x1} ${y1 + 14} ${x2} ${y2 - 14} ${x2} ${y2}` });
+    const bend = `${x1} ${y1 + 14} ${x2} ${y2 - 14} ${x2} ${y2}`;
+    node(svg, "path", { class: "edge", d: `M${x1} ${y1}C${bend}` });
   }
   for (const version of story.versions) {
     const [x, y] = place.get(version.name);
@@ -472,7 +476,9 @@ function drawVersions() {
     node(box, "text", { x: x + 9, y: y + 32 }, clip(value, WIDE - 18));
     box.addEventListener("click", () => choose(version.row));
     box.addEventListener("keydown", (press) => {
-      if (press.key === "Enter" || press.key === " ") { choose(version.row); press.preventDefault(); }
+      if (press.key !== "Enter" && press.key !== " ") return;
+      choose(version.row);
+      press.preventDefault();
     });
   }
 }

@@ -43,7 +43,7 @@ pub struct Story {
     pub lanes: Vec<Lane>,
     /// What happened, in its order.
     pub rows: Vec<Row>,
-    /// Rows that are left out, because there were too many.
+    /// Events that are left out, because there were too many.
     pub left_out: usize,
     /// When which directions of the network were cut.
     pub cuts: Vec<Cut>,
