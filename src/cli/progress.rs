@@ -26,6 +26,8 @@ pub(crate) struct Progress {
 struct Items {
     count: u64,
     next_line: Option<Duration>,
+    /// How the work stands beside its count, for people.
+    stands: String,
 }
 
 impl Progress {
@@ -48,14 +50,19 @@ impl Progress {
         bar.set_style(style.progress_chars("=> "));
         bar.set_prefix(what);
         let next_line = (!is_terminal).then_some(LINE_PERIOD);
-        Self { what, unit, bar, items: Mutex::new(Items { count: 0, next_line }) }
+        Self {
+            what,
+            unit,
+            bar,
+            items: Mutex::new(Items { count: 0, next_line, stands: String::new() }),
+        }
     }
 
     /// Progress that is counted and not shown: where the results themselves fill the terminal.
     pub(crate) fn silent(what: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let never = Some(Duration::MAX);
-        let items = Mutex::new(Items { count: 0, next_line: never });
+        let items = Mutex::new(Items { count: 0, next_line: never, stands: String::new() });
         Self { what, unit: "keys", bar, items }
     }
 
@@ -71,11 +78,18 @@ impl Progress {
         self.note(items);
     }
 
+    /// Says how the work stands from the next unit on.
+    pub(crate) fn stand(&self, text: String) {
+        self.items.lock().expect("no thread panics while it counts").stands = text;
+    }
+
     fn note(&self, more: u64) {
         let mut items = self.items.lock().expect("no thread panics while it counts");
         items.count += more;
         let elapsed = self.bar.elapsed();
-        let message = rate(items.count, self.unit, elapsed);
+        let rate = rate(items.count, self.unit, elapsed);
+        let message =
+            if items.stands.is_empty() { rate } else { format!("{rate}; {}", items.stands) };
         match items.next_line {
             None => self.bar.set_message(message),
             Some(due) if elapsed >= due => {

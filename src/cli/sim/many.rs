@@ -30,7 +30,7 @@ pub(super) fn run(
     jobs: usize,
     hashes: bool,
 ) -> Result<Summary, Failure> {
-    let stop = stop_flag()?;
+    let stop = stop_flag("peerage: stopping after the seeds that are under way")?;
     let progress = Progress::of("sim", "seeds", Some(seeds.end - seeds.start));
     let mut summary = Summary::new(seeds.start, jobs);
     let mut result = Ok(());
@@ -101,8 +101,8 @@ fn in_order<T: Send>(
     });
 }
 
-/// A flag that Ctrl-C sets. A second Ctrl-C ends the process at once.
-pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+/// A flag that Ctrl-C sets, which is told. A second Ctrl-C ends the process at once.
+pub(super) fn stop_flag(told: &'static str) -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let runtime = serve::runtime()?;
@@ -111,7 +111,7 @@ pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
         runtime.block_on(async {
             signals.next().await;
             flag.store(true, Ordering::Relaxed);
-            eprintln!("peerage: stopping after the seeds that are under way");
+            eprintln!("{told}");
             signals.next().await;
             std::process::exit(2);
         });

@@ -7,6 +7,7 @@ mod faults;
 mod many;
 mod replay;
 mod run;
+mod shrink;
 mod source;
 mod strength;
 mod summary;
@@ -26,6 +27,7 @@ Examples:
   peerage sim run --seeds 200                         two hundred random runs
   peerage sim run --seed 17                           one of them, with its verdict in words
   peerage sim run simulations/power_loss_of_all.toml  a scenario that somebody wrote
+  peerage sim shrink --seed 17                        the smallest story that fails alike
   peerage sim replay --seed 17                        twice, compared event by event
   peerage sim list-faults                             what can go wrong
   peerage sim strength                                in how many seeds planted bugs are found
@@ -43,6 +45,8 @@ enum SimCommand {
     Run(Box<run::Run>),
     /// Run a scenario twice and compare the runs event by event
     Replay(replay::Replay),
+    /// Make a failing run as small as it can be, and write it to a file
+    Shrink(shrink::Shrink),
     /// List what can go wrong in a scenario
     ListFaults(faults::ListFaults),
     /// Measure in how many random seeds planted bugs are found
@@ -54,6 +58,7 @@ impl Sim {
         match self.command {
             SimCommand::Run(command) => command.run(),
             SimCommand::Replay(command) => command.run(),
+            SimCommand::Shrink(command) => command.run(),
             SimCommand::ListFaults(command) => command.run(),
             SimCommand::Strength(command) => command.run(),
         }

@@ -112,7 +112,7 @@ impl Run {
         let outcome = outcome.map_err(|panic| {
             Failure::Failed(format!("a run that ended before panicked when it was kept: {panic}"))
         })?;
-        self.reports.write(&outcome)?;
+        self.reports.write(&outcome, &source.command("run", seed))?;
         if self.hashes {
             print(&format!("{seed} {:032x}\n", outcome.trace.hash()))?;
             eprint!("{}", verdict::text(source, &outcome));

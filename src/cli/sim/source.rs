@@ -1,5 +1,6 @@
 //! What is run: a file or a random scenario, with which seed, and with which mistake planted.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -79,11 +80,14 @@ impl Source {
 /// Runs a scenario. A panic of the core is an assertion that did not hold, and ends one run only.
 pub(super) fn attempt(scenario: Scenario, keep_trace: bool) -> Ending {
     let run = AssertUnwindSafe(|| sim::run(scenario, keep_trace));
-    catch_unwind(run).map(Box::new).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| String::from(*text)));
-        text.unwrap_or_else(|| String::from("it panicked without a text"))
-    })
+    catch_unwind(run).map(Box::new).map_err(|panic| panic_text(panic.as_ref()))
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    String::from(text.unwrap_or("it panicked without a text"))
 }
 
 /// Reads a scenario, or tells everything that is wrong with the file.

@@ -9,10 +9,13 @@ use serde_json::json;
 
 use super::super::failure::Failure;
 use super::source::Source;
-use crate::sim::{Outcome, Scenario};
+use crate::sim::{Outcome, Scenario, report};
 
 /// Violations that are shown; the first ones tell, the others follow from them.
 const SHOWN_MAX: usize = 5;
+
+/// What writes a run, given the command that runs it again.
+type Report = fn(&Outcome, &str) -> String;
 
 /// Files that show one run.
 #[derive(Args, Debug)]
@@ -34,16 +37,24 @@ impl Reports {
         self.html.is_some() || self.json.is_some() || self.shiviz.is_some()
     }
 
-    /// Writes what is wanted.
-    pub(super) fn write(&self, _outcome: &Outcome) -> Result<(), Failure> {
-        let path = self.html.as_ref().or(self.json.as_ref()).or(self.shiviz.as_ref());
-        path.map_or(Ok(()), |path| {
-            Err(Failure::Usage(format!("{} is not written by this version", path.display())))
-        })
+    /// Writes what is wanted of a run that kept its trace.
+    pub(super) fn write(&self, outcome: &Outcome, replay: &str) -> Result<(), Failure> {
+        let reports: [(&Option<PathBuf>, Report); 3] = [
+            (&self.html, report::html),
+            (&self.json, report::json),
+            (&self.shiviz, report::shiviz),
+        ];
+        for (path, report) in reports {
+            let Some(path) = path else { continue };
+            std::fs::write(path, report(outcome, replay)).map_err(|error| {
+                Failure::Usage(format!("cannot write {}: {error}", path.display()))
+            })?;
+        }
+        Ok(())
     }
 }
 
-/// The verdict for people.
+/// The verdict for people; of a run that broke a promise and kept its trace, with the timeline.
 pub(super) fn text(source: &Source, outcome: &Outcome) -> String {
     let seed = outcome.scenario.options.seed;
     let mut text = headline(&outcome.scenario, outcome.violations.is_empty());
@@ -67,7 +78,8 @@ pub(super) fn text(source: &Source, outcome: &Outcome) -> String {
             .expect("a string takes any text");
     }
     if !outcome.violations.is_empty() {
-        write!(text, "{}", again(source, seed)).expect("a string takes any text");
+        let timeline = report::timeline(outcome, &source.command("run", seed));
+        write!(text, "{}\n{timeline}", again(source, seed)).expect("a string takes any text");
     }
     text
 }
@@ -109,7 +121,8 @@ pub(super) fn broken() -> Failure {
 
 /// The commands for the one who wants to know more.
 pub(super) fn again(source: &Source, seed: u64) -> String {
-    format!("  again: {}\n", source.command("run", seed))
+    let (run, shrink) = (source.command("run", seed), source.command("shrink", seed));
+    format!("  again:   {run}\n  smaller: {shrink}\n")
 }
 
 fn headline(scenario: &Scenario, held: bool) -> String {
