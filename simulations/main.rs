@@ -1,15 +1,80 @@
-//! Runs random scenarios from fixed seeds, over the very code that serves in production.
+//! Runs every story of this directory, then random scenarios from fixed seeds, over the very code
+//! that serves in production.
 //!
 //! `PEERAGE_SEEDS=random` draws new seeds and prints them; `PEERAGE_SEEDS=17` or `5..90` runs
 //! those. A failing seed is printed first and last, with the command that runs it again.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use peerage::marks::Marks;
-use peerage::sim::{self, Options, Outcome, Scenario};
+use peerage::sim::{self, Expectation, Options, Outcome, Scenario};
 
 /// Seeds of a usual run: less than a minute, with optimisation or without.
 const SEEDS: std::ops::Range<u64> = if cfg!(debug_assertions) { 1..7 } else { 1..101 };
+
+#[test]
+fn every_story_ends_as_it_is_told_and_not_otherwise() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
+    let told = files(&root);
+    assert!(told.len() >= 12, "{told:?}");
+    for path in told {
+        // A story that would hold with another end too would prove nothing.
+        let mut scenario = read(&path);
+        let others: Vec<Expectation> = scenario.expects.iter().filter_map(another_end).collect();
+        let expected = others.len();
+        assert!(expected > 0, "{} expects nothing of a key", path.display());
+        scenario.expects.extend(others);
+        let mut outcome = run(scenario);
+        print_trace(&outcome);
+        let found = outcome.violations.len();
+        outcome.violations.retain(|violation| !violation.text.contains(NO_VALUE));
+        assert!(outcome.violations.is_empty(), "{}: {}", path.display(), story(&outcome));
+        assert_eq!(found, expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn what_chance_has_found_is_found_no_more() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations/regressions");
+    for path in files(&root) {
+        let outcome = run(read(&path));
+        print_trace(&outcome);
+        assert!(outcome.violations.is_empty(), "{}: {}", path.display(), story(&outcome));
+    }
+}
+
+/// What no step writes.
+const NO_VALUE: &str = "what nobody has written";
+
+/// What cannot be so where `expectation` is.
+fn another_end(expectation: &Expectation) -> Option<Expectation> {
+    match expectation {
+        Expectation::Converged(_) => None,
+        Expectation::Values(key, values) => {
+            let mut values = values.clone();
+            values.push(NO_VALUE.into());
+            Some(Expectation::Values(key.clone(), values))
+        }
+    }
+}
+
+/// The scenarios of a folder, in the order of their names.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder can be read");
+    let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    paths.sort();
+    paths
+}
+
+fn read(path: &Path) -> Scenario {
+    let text = fs::read_to_string(path).expect("the file can be read");
+    assert!(text.starts_with("# "), "{} does not tell its story", path.display());
+    Scenario::from_toml(&text).unwrap_or_else(|wrong| panic!("{}: {wrong:?}", path.display()))
+}
 
 #[test]
 fn random_scenarios_keep_every_promise() {
