@@ -6,6 +6,8 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need python3 python3
+# On a machine that does much else, syncs of the disk may take seconds.
+export PATIENT='{"timeout": 60, "patience": 10}'
 
 echo "== install"
 cp -r "$root/clients/python" "$work/source" # the build writes into its directory
@@ -76,10 +78,11 @@ PY
 
 echo "== contexts, levels, bytes, a scan"
 cat >"$work/beyond.py" <<'PY'
-import sys
+import json, os, sys
 from peerage import NOTHING_SEEN, KVBytesClient, KVClient, RefusedError
 addresses = ["127.0.0.1:" + port for port in sys.argv[1:]]
-one, other = KVClient(addresses=addresses[:1]), KVClient(addresses=addresses[1:])
+patient = json.loads(os.environ["PATIENT"])
+one, other = (KVClient(addresses=part, **patient) for part in (addresses[:1], addresses[1:]))
 for left in one.keys():
     one.delete(left)
 
@@ -125,10 +128,10 @@ assert one.put("level", "x", debug=True).debug_ignored
 one.delete("level")
 
 # every byte comes back, under every byte
-raw = KVBytesClient(addresses=addresses)
+raw = KVBytesClient(addresses=addresses, **patient)
 for data in [b"", b"\0", bytes(range(256)), b"\xff" * 1_000, b"\n\r\n", "\u00e9".encode()]:
     assert raw.set(data, data) and raw.get(data) == data
-    assert KVBytesClient(addresses=addresses[2:]).get(data) == data
+    assert KVBytesClient(addresses=addresses[2:], **patient).get(data) == data
 assert one.set(b"\xfe", "text") and one.get("\udcfe") == "text"
 for key, value in list(raw.scan_items()):
     assert value in (key, b"text")
@@ -155,9 +158,10 @@ PY
 echo "== kill -9 of the node that the client talks to"
 cat >"$work/failover.py" <<'PY'
 """Writes and reads until it is told to stop; says what was acknowledged, refused and unknown."""
-import sys, threading
+import json, os, sys, threading
 from peerage import KVClient, OutcomeUnknownError, PeerageError
-client = KVClient(addresses=["127.0.0.1:" + port for port in sys.argv[1:]])
+addresses = ["127.0.0.1:" + port for port in sys.argv[1:]]
+client = KVClient(addresses=addresses, **json.loads(os.environ["PATIENT"]))
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
 newest, tried, unknown, number = {}, {}, 0, 0
@@ -204,11 +208,12 @@ unset "pids[client]"
 sed 's/^/  /' "$work/failover.log"
 
 "$python" - "${ports[@]}" <<'PY' || fail "failover of an idle client"
-import sys, time
+import json, os, sys, time
 from peerage import KVClient, UnreachableError
+patient = json.loads(os.environ["PATIENT"])
 dead, *alive = ["127.0.0.1:" + port for port in sys.argv[1:]]
 begin = time.monotonic()
-with KVClient(addresses=[dead, *alive]) as client:
+with KVClient(addresses=[dead, *alive], **patient) as client:
     assert client.set("after", "the kill") and client.get("after") == "the kill"
     assert len(client.keys(prefix="key-")) == 990
 print("  a new client passes the dead node over in %.0f ms" % (1000 * (time.monotonic() - begin)))

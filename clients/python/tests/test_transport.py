@@ -23,7 +23,7 @@ WRITTEN = {"ok": True, "seq": 7, "context": "T", "acks": {"home": 2, "fallback":
 VALUE = {"ok": True, "value": "1"}
 
 #: How long a silent node is waited for: long enough for a busy machine to answer a greeting.
-SILENCE_SECONDS = 0.7
+SILENCE_SECONDS = 1.0
 
 
 class Base(unittest.TestCase):
