@@ -8,7 +8,7 @@ use super::story::{
     Cut, FORMAT, Gap, Lane, LaneKind, Past, Row, RowKind, Story, Tone, VERSION, Version,
     VersionState,
 };
-use super::words::{cut_in_words, options_in_words, tally_in_words};
+use super::words::{cut_in_words, fault_in_words, options_in_words, tally_in_words};
 use crate::causality::Dot;
 use crate::hash::Key;
 use crate::sim::facts::{Facts, Parcel, Told};
@@ -396,15 +396,11 @@ impl Builder<'_> {
             [place] => self.node(*place),
             [] | [_, _, ..] => row.lane,
         };
-        let mut title = format!("{fault:?}");
         if let Fault::Pause(_, span_us) = fault {
             let to_us = row.at_us + signed(*span_us);
             self.gaps.push(Gap { lane, from_us: row.at_us, to_us, paused: true });
-            title = format!("stands still for {} ms", span_us / 1_000);
-        } else if let Fault::Clock(_, jump_ms) = fault {
-            title = format!("wall clock {:+} s", jump_ms / 1_000);
         }
-        Some(Row { lane, tone: Tone::Bad, title, ..row })
+        Some(Row { lane, tone: Tone::Bad, title: fault_in_words(fault), ..row })
     }
 
     /// What befalls a node.

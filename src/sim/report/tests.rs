@@ -152,7 +152,7 @@ fn a_timeline_fits_its_columns_and_tells_the_whole_story() {
         "network: n1 n2 | n3",
         "n2 crashes",
         "n2 starts",
-        "n3: stands still for 20 ms",
+        "n3: stands still for 20.0 ms",
         "n1 puts n1.1 = milk",
         "the network is cut here",
         "ann is told: ok",

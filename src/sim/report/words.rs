@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::sim::faults::{Astray, DiskFault, Fault, Rotting};
 use crate::sim::options::Options;
 use crate::sim::run::Outcome;
 
@@ -69,6 +70,11 @@ pub(super) fn options_in_words(options: &Options) -> Vec<(&'static str, String)>
         ("partition every", options.partition_every_us),
         ("pause every", options.pause_every_us),
         ("clock jump every", options.clock_every_us),
+        ("bit rot every", options.rot_every_us),
+        ("disk error every", options.disk_error_every_us),
+        ("write astray every", options.astray_every_us),
+        ("full disk every", options.disk_full_every_us),
+        ("slow disk every", options.slow_disk_every_us),
     ];
     for (name, every_us) in rates.into_iter().filter(|(_, every_us)| *every_us > 0) {
         words.push((name, span(every_us)));
@@ -77,6 +83,37 @@ pub(super) fn options_in_words(options: &Options) -> Vec<(&'static str, String)>
         words.push(("planted bug", bug.name().to_owned()));
     }
     words
+}
+
+/// A fault in words, without the nodes that it is about.
+pub(super) fn fault_in_words(fault: &Fault) -> String {
+    match fault {
+        Fault::Pause(_, span_us) => format!("stands still for {}", span(*span_us)),
+        Fault::Clock(_, jump_ms) if jump_ms.abs() < 1_000 => format!("wall clock {jump_ms:+} ms"),
+        Fault::Clock(_, jump_ms) => format!("wall clock {:+} s", jump_ms / 1_000),
+        Fault::Disk(_, fault) => disk_fault_in_words(fault),
+        Fault::Start(_)
+        | Fault::Crash(_)
+        | Fault::PowerLoss(_)
+        | Fault::Partition(_)
+        | Fault::OneWay(..)
+        | Fault::Heal => format!("{fault:?}"),
+    }
+}
+
+fn disk_fault_in_words(fault: &DiskFault) -> String {
+    match fault {
+        DiskFault::Rot(Rotting::Anywhere | Rotting::Record | Rotting::Sealed) => {
+            String::from("a bit rots")
+        }
+        DiskFault::Error(number) => format!("disk fails, in {number} operations"),
+        DiskFault::Astray(Astray::Lost) => String::from("the next write is lost"),
+        DiskFault::Astray(Astray::Misdirected) => String::from("the next write goes astray"),
+        DiskFault::LoseFile => String::from("a segment is gone"),
+        DiskFault::Full { span_us, .. } => format!("disk full for {}", span(*span_us)),
+        DiskFault::Slow { span_us, .. } => format!("disk slow for {}", span(*span_us)),
+        DiskFault::Stuck(span_us) => format!("disk stuck for {}", span(*span_us)),
+    }
 }
 
 /// What happened, by numbers.
