@@ -224,8 +224,9 @@ pub enum ReadAnswer {
     Object(Object),
     /// The first 16 bytes of SHA-256 over its sorted dots.
     Digest([u8; 16]),
-    /// The record is damaged, or the partition is being rebuilt: this answer does not count.
-    Unknown,
+    /// The record is damaged, or the partition is being rebuilt: this answer does not count. What
+    /// is left of the object, not filled, is shown beside what others hold.
+    Unknown(Object),
     /// It cannot answer now.
     Refused(Nack),
 }

@@ -118,9 +118,6 @@ impl Shard {
         let Some(owned) = self.partitions.owned(partition) else {
             return Local::Answer(ReadAnswer::Refused(Nack::NotOwner), Seq(0));
         };
-        if !owned.is_ready() {
-            return Local::Answer(ReadAnswer::Unknown, Seq(0));
-        }
         if self.parked.blocks(key.token) {
             return Local::Blocked;
         }
@@ -130,13 +127,16 @@ impl Shard {
             Lookup::Absent => Object::default(),
             Lookup::Unknown => {
                 sometimes!("a damaged record was answered as unknown");
-                return Local::Answer(ReadAnswer::Unknown, Seq(0));
+                return Local::Answer(ReadAnswer::Unknown(Object::default()), Seq(0));
             }
             Lookup::Cold => {
                 self.parked.await_record(key.token);
                 return Local::Blocked;
             }
         };
+        if !owned.is_ready() {
+            return Local::Answer(ReadAnswer::Unknown(stored), rests_on);
+        }
         let bytes: usize = stored.entries.iter().map(|entry| entry.payload.len()).sum();
         let answer = if u32::try_from(bytes).is_ok_and(|bytes| bytes <= full_up_to) {
             ReadAnswer::Object(owned.filled(stored))

@@ -298,7 +298,7 @@ fn name_of(message: &Message) -> (&'static str, Option<CallId>, bool) {
             let name = match answer {
                 ReadAnswer::Object(_) => "object",
                 ReadAnswer::Digest(_) => "digest",
-                ReadAnswer::Unknown => "damaged",
+                ReadAnswer::Unknown(_) => "damaged",
                 ReadAnswer::Refused(_) => "refusal",
             };
             (name, Some(*call), true)

@@ -37,7 +37,7 @@ impl World {
             DiskOp::Write { file, offset, .. } => self.ledger.on_write(place, file, offset),
             DiskOp::Sync { file } if result.is_ok() => {
                 for (partition, dot) in self.ledger.on_sync(place, node, disk, file) {
-                    self.history.stored(partition, dot);
+                    self.history.stored(place, partition, dot);
                 }
             }
             DiskOp::Rename { from, to } if result.is_ok() => {

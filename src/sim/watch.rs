@@ -15,6 +15,7 @@ use crate::causality::{Dot, PartitionClock};
 use crate::hash::{Key, PartitionId};
 use crate::limits::LOSERS_MAX;
 use crate::shard::{Batch, Seq};
+use crate::store::Damage;
 
 /// Place, life, shard, number.
 pub(super) type PutId = (Place, u64, u16, Seq);
@@ -108,7 +109,7 @@ impl World {
         &mut self,
         place: Place,
         life: u64,
-        is_whole: bool,
+        damage: &Damage,
         clocks: &BTreeMap<PartitionId, PartitionClock>,
     ) {
         let found = |(partition, dot): &(PartitionId, Dot)| {
@@ -128,13 +129,18 @@ impl World {
         }
         for dots in batches.into_values() {
             let there = dots.iter().filter(|dot| found(dot)).count();
-            if is_whole && there > 0 && there < dots.len() {
+            if damage.is_none() && there > 0 && there < dots.len() {
                 let text = format!("n{} found {there} of the events {dots:?}", place + 1);
                 self.history.violate("B1 batches are all or nothing", &Key::plain(""), text);
             }
             for (partition, dot) in dots.into_iter().filter(found) {
-                self.history.stored(partition, dot);
+                self.history.stored(place, partition, dot);
             }
+        }
+        if !damage.is_none() {
+            // A partition that is being rebuilt begins to learn anew.
+            let begins_anew = self.machines[place].is_rebuilding;
+            self.history.forgot(place, |partition, dot| !begins_anew && found(&(partition, dot)));
         }
     }
 }

@@ -485,7 +485,7 @@ impl World {
             Effect::Recovered(damage, clocks) => {
                 self.machines[place].is_rebuilding =
                     damage.unnamed || !damage.partitions.is_empty();
-                self.on_recovered(place, life, damage.is_none(), &clocks);
+                self.on_recovered(place, life, &damage, &clocks);
                 if !damage.is_none() {
                     self.trace
                         .note(self.now_us, Some(place), "damage", b"", || format!("{damage:?}"));

@@ -161,6 +161,9 @@ impl Harvest {
                 }
                 let shard = self.shard_of(record.partition);
                 fold(&mut self.clocks[shard], record.partition, &record.dots);
+                // What it took away had been here. Where the record of that is damaged, nothing
+                // else says so, and what a delete took away would be news from others.
+                fold(&mut self.clocks[shard], record.partition, &record.removed);
                 self.drafts[shard].push(Draft {
                     token: header.token,
                     lsn: header.lsn,

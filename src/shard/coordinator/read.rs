@@ -64,8 +64,8 @@ enum Answer {
     Lost,
     Object(Object),
     Digest([u8; 16]),
-    /// It lost its record, or is being rebuilt.
-    Unknown,
+    /// It lost its record, or is being rebuilt; and what is left of it.
+    Unknown(Object),
     Refused(Nack),
     /// It was sent the merged object, and this read waits for it to be durable there.
     Repairing,
@@ -314,7 +314,7 @@ impl Reading {
         counted: usize,
         waiting: usize,
     ) -> Option<Self> {
-        let damaged = self.count(|answer| matches!(answer, Answer::Unknown));
+        let damaged = self.count(|answer| matches!(answer, Answer::Unknown(_)));
         let may_heal = damaged > 0 && counted + waiting > 0;
         if !may_heal || counted + waiting + damaged < self.needed {
             self.fail(shard, turn);
@@ -381,9 +381,9 @@ impl Reading {
             Answer::Digest(theirs) => {
                 theirs == shown_digest.get_or_insert_with(|| digest(shown.dots()))
             }
+            Answer::Unknown(left) => merge(shown, left).dots().eq(shown.dots()),
             Answer::Waiting
             | Answer::Lost
-            | Answer::Unknown
             | Answer::Refused(_)
             | Answer::Repairing
             | Answer::Repaired => true,
@@ -401,7 +401,7 @@ impl Reading {
     ) -> Option<Self> {
         let is_stale = |answer: &Answer| match answer {
             Answer::Object(object) => !object.dots().eq(merged.dots()),
-            Answer::Unknown => heals,
+            Answer::Unknown(_) => heals,
             Answer::Waiting
             | Answer::Lost
             | Answer::Digest(_)
@@ -460,7 +460,7 @@ impl Reading {
             return;
         }
         for question in 0..self.asked.len() {
-            if matches!(self.asked[question].answer, Answer::Unknown) {
+            if matches!(self.asked[question].answer, Answer::Unknown(_)) {
                 self.send_repair(shard, turn, question, merged);
             }
         }
@@ -490,7 +490,7 @@ impl Reading {
         let holds = |asked: &&Asked| match asked.answer {
             Answer::Object(_)
             | Answer::Digest(_)
-            | Answer::Unknown
+            | Answer::Unknown(_)
             | Answer::Repairing
             | Answer::Repaired => true,
             Answer::Waiting | Answer::Lost | Answer::Refused(_) => false,
@@ -510,7 +510,7 @@ impl Reading {
         });
         let needed = self.needed.max(self.durable_on);
         let waiting = self.count(|answer| matches!(answer, Answer::Waiting));
-        let damaged = self.count(|answer| matches!(answer, Answer::Unknown));
+        let damaged = self.count(|answer| matches!(answer, Answer::Unknown(_)));
         let overloaded = self.count(|answer| matches!(answer, Answer::Refused(Nack::Overloaded)));
         // What is the matter is that without which it would have gone well.
         let fault = if damaged > 0 && answered + waiting + damaged >= needed {
@@ -555,7 +555,7 @@ impl From<ReadAnswer> for Answer {
         match answer {
             ReadAnswer::Object(object) => Self::Object(object),
             ReadAnswer::Digest(digest) => Self::Digest(digest),
-            ReadAnswer::Unknown => Self::Unknown,
+            ReadAnswer::Unknown(left) => Self::Unknown(left),
             ReadAnswer::Refused(why) => Self::Refused(why),
         }
     }
@@ -573,13 +573,13 @@ pub(super) fn shown(partition: PartitionId, object: Object) -> Read {
     Read { siblings: crowd.unwrap_or(entries), context, vector_clock }
 }
 
+/// What an answer holds, or what is left of it.
 fn object(answer: &Answer) -> Option<&Object> {
     match answer {
-        Answer::Object(object) => Some(object),
+        Answer::Object(object) | Answer::Unknown(object) => Some(object),
         Answer::Waiting
         | Answer::Lost
         | Answer::Digest(_)
-        | Answer::Unknown
         | Answer::Refused(_)
         | Answer::Repairing
         | Answer::Repaired => None,
@@ -592,7 +592,7 @@ fn take_object(answer: &mut Answer) -> Object {
         Answer::Waiting
         | Answer::Lost
         | Answer::Digest(_)
-        | Answer::Unknown
+        | Answer::Unknown(_)
         | Answer::Refused(_)
         | Answer::Repairing
         | Answer::Repaired => unreachable!("the caller found an object here"),
@@ -604,7 +604,7 @@ fn trouble(answer: &Answer) -> Option<&'static str> {
     match answer {
         Answer::Waiting | Answer::Repairing => Some("did not answer in time"),
         Answer::Lost => Some("cannot be reached"),
-        Answer::Unknown => Some("lost its record"),
+        Answer::Unknown(_) => Some("lost its record"),
         Answer::Refused(why) => Some(words(*why)),
         Answer::Object(_) | Answer::Digest(_) | Answer::Repaired => None,
     }

@@ -252,6 +252,28 @@ fn a_replica_that_is_being_rebuilt_stores_and_answers_for_nothing() {
     assert_eq!(reply.code(), "damaged", "it may not learn from one member what two know");
 }
 
+/// Written at level one, so on one node only, which then loses something else: what it still has is
+/// no answer that counts, but nobody else has it. Found by seed 546 of the random simulations.
+#[test]
+fn what_a_replica_still_has_is_shown_while_it_is_being_rebuilt() {
+    let mut world = three_nodes();
+    let key = Key::plain("k");
+    world.call(1, put(&key, "everywhere", WriteContext::Known));
+    world.run();
+    world.cut.extend([(0, 1), (0, 2)]);
+    world.publish();
+    let context = WriteContext::Token(Bytes::new());
+    written(world.call(0, Request { level: Level::One, ..put(&key, "here", context) }));
+    world.run();
+    world.restart_rebuilding(0);
+    world.heal();
+    for _ in 0..2 {
+        let reply = world.call(1, Request { level: Level::All, ..get(&key) });
+        assert_eq!(values(&read(reply)), [&b"here"[..], b"everywhere"]);
+        world.run();
+    }
+}
+
 #[test]
 fn tokens_that_no_reply_gave_are_refused() {
     let mut world = one_node();

@@ -11,6 +11,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::super::network::Place;
 use crate::causality::Dot;
 use crate::hash::{Key, PartitionId};
 
@@ -124,6 +125,8 @@ struct Minted {
     write: Option<WriteId>,
     /// Whether some disk has stored it.
     stored: bool,
+    /// Whose disks have it, and know so.
+    holders: BTreeSet<Place>,
 }
 
 /// An event as its leader minted it.
@@ -204,7 +207,8 @@ impl History {
             facts.deleted.extend(past.iter().chain(&copies).chain(&perhaps));
         }
         let (key, value) = (key.clone(), mint.value.cloned());
-        let minted = Minted { key, value, past, perhaps, copies, write: mint.write, stored: false };
+        let (write, stored, holders) = (mint.write, false, BTreeSet::new());
+        let minted = Minted { key, value, past, perhaps, copies, write, stored, holders };
         self.events.insert((partition, dot), minted);
     }
 
@@ -248,10 +252,20 @@ impl History {
             .collect()
     }
 
-    /// Some disk has stored this event.
-    pub fn stored(&mut self, partition: PartitionId, dot: Dot) {
+    /// A disk has stored this event.
+    pub fn stored(&mut self, place: Place, partition: PartitionId, dot: Dot) {
         if let Some(event) = self.events.get_mut(&(partition, dot)) {
             event.stored = true;
+            event.holders.insert(place);
+        }
+    }
+
+    /// A node found damage, and knows of these events and no others what they did.
+    pub fn forgot(&mut self, place: Place, knows: impl Fn(PartitionId, Dot) -> bool) {
+        for (&(partition, dot), event) in &mut self.events {
+            if !knows(partition, dot) {
+                event.holders.remove(&place);
+            }
         }
     }
 
@@ -453,11 +467,12 @@ impl History {
         self.keys.get(key).is_some_and(|facts| facts.replaced.contains(&dot))
     }
 
+    /// Whether an event that some node still knows of has replaced this one.
     fn replaced_by_stored(&self, partition: PartitionId, facts: &Facts, dot: Dot) -> bool {
         facts.dots.iter().any(|other| {
             self.events
                 .get(&(partition, *other))
-                .is_some_and(|event| event.stored && event.past.contains(&dot))
+                .is_some_and(|event| !event.holders.is_empty() && event.past.contains(&dot))
         })
     }
 
@@ -531,7 +546,7 @@ mod tests {
                 at_the_cap: false,
                 write: Some(WriteId(id)),
             });
-            history.stored(HOME, dot);
+            history.stored(0, HOME, dot);
             history.told(WriteId(id), Fate::Acknowledged, 10, true);
         }
         (history, key)

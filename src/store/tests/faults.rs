@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::disk::MemoryDisk;
 use super::node::{Node, config};
-use crate::causality::NodeId;
+use crate::causality::{Dot, NodeId};
 use crate::hash::Key;
 use crate::shard::{Seq, Table as _};
 use crate::store::{DiskError, FileName, LogError};
@@ -189,6 +189,33 @@ fn lost_files_are_reported() {
     without.lose_file(FileName::Segment(1));
     let node = Node::start(config(1, SEGMENT_BYTES), without, 1);
     assert!(node.damage.unnamed);
+}
+
+/// A delete whose writer is there and what it deleted is damaged: nothing else says that this is
+/// gone, and another replica that has it would bring it back. Found by seed 566 of the random
+/// simulations.
+#[test]
+fn a_delete_is_remembered_with_what_it_took_away() {
+    let mut node = Node::start(config(1, SEGMENT_BYTES), MemoryDisk::default(), 0);
+    node.put(&key(1), Some(b"deleted, and then damaged"));
+    node.settle();
+    let mut delete = node.record(&key(1), None);
+    let partition = delete.partition;
+    let [deleting] = delete.dots[..] else { panic!("a record has one dot") };
+    let deleted = Dot { seq: deleting.seq - 1, ..deleting };
+    delete.removed = vec![deleted];
+    node.put_records(vec![delete]);
+    node.settle();
+    let mut disk = node.disk;
+    disk.damage(FileName::Segment(1), |bytes| {
+        let value = b"deleted, and then damaged";
+        let at = bytes.windows(value.len()).position(|found| found == value).unwrap();
+        bytes[at] ^= 1;
+    });
+    let node = Node::start(config(1, SEGMENT_BYTES), disk, 1);
+    assert_eq!(node.damage.regions.len(), 1);
+    assert!(node.clocks[&partition].contains(deleting));
+    assert!(node.clocks[&partition].contains(deleted), "{:?}", node.clocks);
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl Draw {
         match self.below(4) {
             0 => ReadAnswer::Object(self.object()),
             1 => ReadAnswer::Digest(self.0.random()),
-            2 => ReadAnswer::Unknown,
+            2 => ReadAnswer::Unknown(self.object()),
             _ => ReadAnswer::Refused(self.nack()),
         }
     }

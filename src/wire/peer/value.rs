@@ -297,7 +297,10 @@ fn put_answer(out: &mut BytesMut, answer: &ReadAnswer) {
             out.put_u8(ANSWER_DIGEST);
             out.put_slice(digest);
         }
-        ReadAnswer::Unknown => out.put_u8(ANSWER_UNKNOWN),
+        ReadAnswer::Unknown(left) => {
+            out.put_u8(ANSWER_UNKNOWN);
+            put_object(out, left);
+        }
         ReadAnswer::Refused(nack) => {
             out.put_u8(ANSWER_REFUSED);
             out.put_u8(number_of(*nack));
@@ -309,7 +312,7 @@ fn take_answer(reader: &mut Reader) -> Option<ReadAnswer> {
     match reader.u8()? {
         ANSWER_OBJECT => take_object(reader).map(ReadAnswer::Object),
         ANSWER_DIGEST => reader.fixed().map(ReadAnswer::Digest),
-        ANSWER_UNKNOWN => Some(ReadAnswer::Unknown),
+        ANSWER_UNKNOWN => take_object(reader).map(ReadAnswer::Unknown),
         ANSWER_REFUSED => nack_of(reader.u8()?).map(ReadAnswer::Refused),
         _ => None,
     }
