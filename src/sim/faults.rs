@@ -104,15 +104,18 @@ impl World {
         self.network.faults.loss = 0;
         self.network.faults.corrupt = 0;
         self.network.faults.straggler = 0;
+        let mut settled_us = self.now_us;
         for place in 0..self.machines.len() {
+            let machine = &self.machines[place];
+            let disk_us = machine.trouble.settled_us(self.now_us);
+            settled_us = settled_us.max(machine.paused_until_us).max(disk_us);
             self.machines[place].skew_ms = 0;
             self.machines[place].disk.mend();
             self.machines[place].trouble = Trouble::default();
             self.start(place);
         }
         // What waited for them was put off until then, and would come late to a node that works.
-        let pauses = self.machines.iter().map(|machine| machine.paused_until_us);
-        self.run_until(pauses.max().unwrap_or_default().max(self.now_us));
+        self.run_until(settled_us);
     }
 
     pub(super) fn on_fault(&mut self, fault: Fault) {

@@ -73,6 +73,12 @@ pub(in crate::sim) struct Trouble {
 }
 
 impl Trouble {
+    /// When the last operation is done that was begun while the disk was slow or stuck.
+    pub(in crate::sim) fn settled_us(&self, now_us: u64) -> u64 {
+        let slowest_us = self.slow_until_us.min(now_us) + self.slow_us;
+        self.stuck_until_us.max(slowest_us)
+    }
+
     /// Longest time of an operation, if the disk is slow now.
     pub(in crate::sim) fn slow_us(&self, now_us: u64) -> Option<u64> {
         (self.slow_until_us > now_us).then_some(self.slow_us)

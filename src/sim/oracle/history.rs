@@ -127,6 +127,9 @@ struct Minted {
     stored: bool,
     /// Whose disks have it, and know so.
     holders: BTreeSet<Place>,
+    /// Whether all who knew what it had replaced have forgotten it. A value of it that is left
+    /// somewhere may spread again, beside what it had replaced.
+    past_is_forgotten: bool,
 }
 
 /// An event as its leader minted it.
@@ -207,8 +210,17 @@ impl History {
             facts.deleted.extend(past.iter().chain(&copies).chain(&perhaps));
         }
         let (key, value) = (key.clone(), mint.value.cloned());
-        let (write, stored, holders) = (mint.write, false, BTreeSet::new());
-        let minted = Minted { key, value, past, perhaps, copies, write, stored, holders };
+        let minted = Minted {
+            key,
+            value,
+            past,
+            perhaps,
+            copies,
+            write: mint.write,
+            stored: false,
+            holders: BTreeSet::new(),
+            past_is_forgotten: false,
+        };
         self.events.insert((partition, dot), minted);
     }
 
@@ -263,8 +275,8 @@ impl History {
     /// A node found damage, and knows of these events and no others what they did.
     pub fn forgot(&mut self, place: Place, knows: impl Fn(PartitionId, Dot) -> bool) {
         for (&(partition, dot), event) in &mut self.events {
-            if !knows(partition, dot) {
-                event.holders.remove(&place);
+            if !knows(partition, dot) && event.holders.remove(&place) {
+                event.past_is_forgotten |= event.holders.is_empty();
             }
         }
     }
@@ -470,9 +482,10 @@ impl History {
     /// Whether an event that some node still knows of has replaced this one.
     fn replaced_by_stored(&self, partition: PartitionId, facts: &Facts, dot: Dot) -> bool {
         facts.dots.iter().any(|other| {
-            self.events
-                .get(&(partition, *other))
-                .is_some_and(|event| !event.holders.is_empty() && event.past.contains(&dot))
+            self.events.get(&(partition, *other)).is_some_and(|event| {
+                let is_known = !event.holders.is_empty() && !event.past_is_forgotten;
+                is_known && event.past.contains(&dot)
+            })
         })
     }
 
