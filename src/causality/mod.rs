@@ -15,4 +15,4 @@ mod object;
 pub use clock::PartitionClock;
 pub use context::{ContextError, decode_context, encode_context};
 pub use dot::{Actor, Dot, NodeId, NodeTag, VersionVector};
-pub use object::{Entry, Object, Put, fill, merge, put, strip};
+pub use object::{Entry, Object, Put, fill, fill_from_siblings, merge, put, strip};

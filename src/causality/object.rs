@@ -120,6 +120,16 @@ pub fn fill(mut stored: Object, clock: &PartitionClock) -> Object {
     stored
 }
 
+/// The object with what its own siblings say: a context covers them, and what came before them of
+/// their actors, until it is stripped. What is left where the clock is lost.
+#[must_use]
+pub fn fill_from_siblings(mut stored: Object) -> Object {
+    for entry in &stored.entries {
+        stored.ctx.raise_to(entry.dot);
+    }
+    stored
+}
+
 /// The object without what the clock of its partition says anyway. Only at a Ready replica.
 #[must_use]
 pub fn strip(mut object: Object, clock: &PartitionClock) -> Object {

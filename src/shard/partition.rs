@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::message::ReplicaItem;
 use super::table::{Batch, Group, Record, Seq, Table};
 use crate::causality::{
-    Actor, Dot, Entry, Object, PartitionClock, VersionVector, fill, merge, put, strip,
+    Actor, Dot, Entry, Object, PartitionClock, VersionVector, fill, fill_from_siblings, merge, put,
+    strip,
 };
 use crate::hash::{Key, PartitionId};
 use crate::limits::{LOSER_AGE_MS_MAX, LOSER_BYTES_MAX, LOSERS_MAX};
@@ -135,11 +136,11 @@ impl Partition {
     }
 
     /// The object with everything that this replica knows about its key, in the step that read it
-    /// (rule R1). A replica that is being rebuilt fills nothing (rule R5).
+    /// (rule R1). A replica that is being rebuilt fills from the siblings alone (rule R5).
     pub(super) fn filled(&self, stored: Object) -> Object {
         match self.state {
             State::Ready => fill(stored, &self.clock),
-            State::Rebuilding => stored,
+            State::Rebuilding => fill_from_siblings(stored),
         }
     }
 

@@ -135,7 +135,7 @@ impl Shard {
             }
         };
         if !owned.is_ready() {
-            return Local::Answer(ReadAnswer::Unknown(stored), rests_on);
+            return Local::Answer(ReadAnswer::Unknown(owned.filled(stored)), rests_on);
         }
         let bytes: usize = stored.entries.iter().map(|entry| entry.payload.len()).sum();
         let answer = if u32::try_from(bytes).is_ok_and(|bytes| bytes <= full_up_to) {
