@@ -121,6 +121,24 @@ fn one_seed_is_one_history() {
     }
 }
 
+/// Two processes have different addresses and different seeds of whatever is random in them.
+#[test]
+fn one_seed_is_one_history_in_every_process() {
+    let process = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_peerage"));
+        command.args(["sim", "run", "--seeds", "2", "--from", "3", "--jobs", "1", "--hashes"]);
+        command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        command.spawn().expect("the binary starts")
+    };
+    let processes = [process(), process()];
+    let here =
+        [3, 4].map(|seed| format!("{seed} {:032x}\n", run(Scenario::random(seed)).trace.hash()));
+    for process in processes {
+        let output = process.wait_with_output().expect("the run ends");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), here.concat());
+    }
+}
+
 #[test]
 fn a_run_that_was_written_down_happens_again() {
     for seed in [3, 14] {

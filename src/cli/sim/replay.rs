@@ -1,12 +1,14 @@
 //! `sim replay`: a run is a history that happens again, and here is the proof or the difference.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 
 use super::super::failure::Failure;
 use super::run::print;
 use super::source::{self, SourceFlags};
 use super::verdict;
-use crate::sim::{Lane, Outcome};
+use crate::sim::{Lane, Outcome, TraceEvent};
 
 /// Arguments of `sim replay`.
 #[derive(Args, Debug)]
@@ -17,7 +19,8 @@ it is the same in every process, build and machine that runs the same code.
 Examples:
   peerage sim replay --seed 17
   peerage sim replay simulations/bridge_partition.toml
-  peerage sim replay --seed 17 --expect-hash 0f3a...   as it was elsewhere")]
+  peerage sim replay --seed 17 --expect-hash 0f3a...   as it was elsewhere
+  peerage sim replay --seed 17 --events here.txt       every event, to compare with elsewhere")]
 pub(super) struct Replay {
     #[command(flatten)]
     source: SourceFlags,
@@ -27,6 +30,9 @@ pub(super) struct Replay {
     /// The hash that the run had before, in hexadecimal
     #[arg(long, value_name = "HASH")]
     expect_hash: Option<String>,
+    /// Write every event of the run, one a line
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
 }
 
 impl Replay {
@@ -41,6 +47,9 @@ impl Replay {
         let (one, other) = (run()?, run()?);
         if let Some(at) = one.trace.first_difference(&other.trace) {
             return Err(Failure::Failed(difference(&one, &other, at)));
+        }
+        if let Some(path) = &self.events {
+            write_events(path, &one)?;
         }
         let hash = one.trace.hash();
         print(&format!("{}twice the same: {hash:032x}\n", verdict::text(&source, &one)))?;
@@ -60,21 +69,27 @@ fn parse_hash(text: &str) -> Result<u128, Failure> {
     })
 }
 
+fn write_events(path: &Path, outcome: &Outcome) -> Result<(), Failure> {
+    let lines = outcome.trace.events().iter().flat_map(|event| [line(event), String::from("\n")]);
+    std::fs::write(path, lines.collect::<String>())
+        .map_err(|error| Failure::Usage(format!("{} cannot be written: {error}", path.display())))
+}
+
+/// An event, in one line.
+fn line(event: &TraceEvent) -> String {
+    let lane = match event.lane {
+        Lane::Node(place) => format!(" n{}", place + 1),
+        Lane::Client(index) => format!(" client {index}"),
+        Lane::World => String::new(),
+    };
+    format!("{} us{lane} {}: {}", event.at_us, event.kind, event.text.escape_debug())
+}
+
 /// Where two runs part, with what happened there in each.
 fn difference(one: &Outcome, other: &Outcome, at: u64) -> String {
     let event = |outcome: &Outcome| {
         let index = usize::try_from(at).expect("a trace fits memory");
-        outcome.trace.events().get(index).map_or_else(
-            || String::from("its end"),
-            |event| {
-                let lane = match event.lane {
-                    Lane::Node(place) => format!(" n{}", place + 1),
-                    Lane::Client(index) => format!(" client {index}"),
-                    Lane::World => String::new(),
-                };
-                format!("{} us{lane} {}: {}", event.at_us, event.kind, event.text)
-            },
-        )
+        outcome.trace.events().get(index).map_or_else(|| String::from("its end"), line)
     };
     format!(
         "two runs of one scenario differ, first in event {at}: a bug of the simulator or of the \
