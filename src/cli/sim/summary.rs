@@ -40,6 +40,9 @@ pub(super) struct Summary {
     refused: u64,
     acknowledged: u64,
     contended: u64,
+    excused: u64,
+    ended: u64,
+    messages: u64,
     virtual_us: u64,
     faults: BTreeMap<&'static str, u64>,
     marks: Marks,
@@ -117,6 +120,9 @@ impl Summary {
             refused: 0,
             acknowledged: 0,
             contended: 0,
+            excused: 0,
+            ended: 0,
+            messages: 0,
             virtual_us: 0,
             faults: BTreeMap::new(),
             marks: Marks::default(),
@@ -133,6 +139,9 @@ impl Summary {
         self.refused += ran.tally.refused;
         self.acknowledged += ran.acknowledged;
         self.contended += ran.contended;
+        self.excused += ran.tally.excused_keys;
+        self.ended += ran.tally.ended;
+        self.messages += ran.tally.messages;
         self.virtual_us += ran.virtual_us;
         self.marks |= ran.marks;
         for (word, count) in ran.faults {
@@ -172,12 +181,15 @@ impl Summary {
         row("refused", self.of_all(self.refused));
         row("outcome unknown", self.of_all(self.unknown));
         row("contended keys", self.of_all(self.contended));
+        row("excused keys", self.excused_share());
+        row("messages", self.of_all(self.messages));
         let faults: Vec<String> = self
             .faults
             .iter()
             .map(|(word, count)| format!("{word} {}", HumanCount(*count)))
             .collect();
         row("faults", if faults.is_empty() { String::from("none") } else { faults.join(", ") });
+        row("ended by themselves", self.of_all(self.ended));
         let (hit, missed) = (self.marks.hit().count(), self.marks.missed().count());
         row("marks", format!("{hit} of {} hit", hit + missed));
         for mark in self.marks.missed() {
@@ -228,6 +240,9 @@ impl Summary {
             "refused": self.refused,
             "outcome_unknown": self.unknown,
             "contended_keys": self.contended,
+            "excused_keys": self.excused,
+            "messages": self.messages,
+            "processes_ended": self.ended,
             "faults": self.faults,
             "marks_hit": self.marks.hit().collect::<Vec<_>>(),
             "marks_missed": self.marks.missed().collect::<Vec<_>>(),
@@ -235,6 +250,12 @@ impl Summary {
             "took_ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
         });
         format!("{object}\n")
+    }
+
+    /// Keys of which no node could know that a promise was broken, among those that matter.
+    fn excused_share(&self) -> String {
+        let parts = self.excused.saturating_mul(10_000) / self.contended.max(1);
+        format!("{} ({}.{:02} % of those)", HumanCount(self.excused), parts / 100, parts % 100)
     }
 
     /// A number and what it is for each seed.
