@@ -291,6 +291,11 @@ impl Process {
         }
     }
 
+    /// Whether the log has said of the epoch of this start, its first record, that it is durable.
+    pub(super) fn is_epoch_durable(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.control_durable > Seq(0))
+    }
+
     /// The cluster as this node sees it.
     pub(super) fn view(&self) -> Option<&Arc<View>> {
         self.running.as_ref()?.view.as_ref()

@@ -45,6 +45,14 @@ impl World {
             self.trace.explain(|| facts::put(record, minted));
             kept.extend(self.trace.cause());
             if let Some(dot) = minted {
+                if !self.machines[place].process.as_ref().is_some_and(Process::is_epoch_durable) {
+                    let text = format!("n{} minted {dot} before its epoch was", place + 1);
+                    self.history.violate(
+                        "D3 an actor mints once its epoch is durable",
+                        &record.key,
+                        text,
+                    );
+                }
                 let entry = record.object.entries.iter().find(|entry| entry.dot == dot);
                 self.history.minted(Mint {
                     partition: record.partition,
