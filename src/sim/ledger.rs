@@ -223,15 +223,22 @@ impl Ledger {
         newest.into_iter().map(|(key, (_, record))| (key, record)).collect()
     }
 
-    /// Whether another disk than that of `place` holds every sibling that this record holds.
+    /// Whether other disks than that of `place` hold every sibling that this record holds, and the
+    /// events that it stands for: a delete is nothing but its event.
     pub(super) fn has_other_copy(&self, place: Place, places: usize, record: &Record) -> bool {
-        record.object.entries.iter().all(|entry| {
-            (0..places).filter(|&other| other != place).any(|other| {
-                self.newest(other)
-                    .get(&record.key)
-                    .is_some_and(|copy| copy.object.entries.iter().any(|own| own.dot == entry.dot))
+        let others = || (0..places).filter(|&other| other != place);
+        let is_held = |dot: &Dot| {
+            let event = (record.partition, *dot);
+            others().any(|other| self.has_held(other, event))
+        };
+        record.dots.iter().all(is_held)
+            && record.object.entries.iter().all(|entry| {
+                others().any(|other| {
+                    self.newest(other).get(&record.key).is_some_and(|copy| {
+                        copy.object.entries.iter().any(|own| own.dot == entry.dot)
+                    })
+                })
             })
-        })
     }
 
     /// The values that the disk of a node holds of a key, by their events.

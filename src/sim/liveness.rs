@@ -86,8 +86,8 @@ impl World {
         reads.chain(writes).filter(is_held).collect()
     }
 
-    /// Whether a majority of the row of a key lies in the core, without counting replicas that do
-    /// not know what they have lost.
+    /// Whether a majority of the row of a key lies in the core, without counting replicas that have
+    /// lost something.
     fn holds_majority(&self, core: &[Place], key: &Key) -> bool {
         let process = self.machines[core[0]].process.as_ref();
         let layout = process.and_then(|process| process.view()?.layout.clone());
@@ -95,7 +95,8 @@ impl World {
         let row = layout.row(self.partition(key));
         let counts = |place: &&Place| {
             let machine = &self.machines[**place];
-            row.contains(&machine.settings.node()) && !machine.is_rebuilding
+            let is_whole = !machine.is_rebuilding && !self.budget.damaged.contains(*place);
+            row.contains(&machine.settings.node()) && is_whole
         };
         core.iter().filter(counts).count() > row.len() / 2
     }

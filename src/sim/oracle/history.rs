@@ -435,8 +435,19 @@ impl History {
         }
     }
 
-    /// What is wrong with a batch of which some writes are stored and others are not.
-    pub fn half_done(&self, batch: &[WriteId]) -> Option<String> {
+    /// What is wrong with a batch of which some writes are stored and others are not. Where a disk
+    /// said that it had stored a part, and had not, its keys are excused.
+    pub fn half_done(&mut self, batch: &[WriteId]) -> Option<String> {
+        for id in batch {
+            let Some((key, dots)) = self.writes.get(id).map(|w| (w.key.clone(), w.dots.clone()))
+            else {
+                continue;
+            };
+            let home = self.keys.get(&key).and_then(|facts| facts.home);
+            if home.is_some_and(|home| self.excuses(home, &key, &dots)) {
+                return None;
+            }
+        }
         let stored = |id: &&WriteId| {
             self.writes.get(id).is_some_and(|write| {
                 let home = self.keys.get(&write.key).and_then(|facts| facts.home);
