@@ -1,6 +1,6 @@
 //! Makes the story of a run from the events that it kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::Names;
 use super::select::{Focus, keys_of, select};
@@ -34,6 +34,8 @@ struct Builder<'a> {
     newest: BTreeMap<usize, usize>,
     /// The question that each client waits for.
     asks: BTreeMap<usize, usize>,
+    /// The keys that are told of, and those that came up so far.
+    wanted: BTreeSet<Key>,
     told_keys: Vec<Key>,
     /// What the last read of the key showed.
     shown_last: Vec<String>,
@@ -55,6 +57,7 @@ pub(super) fn build(outcome: &Outcome, replay: &str, rows_max: usize) -> Story {
         rows: Vec::new(),
         newest: BTreeMap::new(),
         asks: BTreeMap::new(),
+        wanted: selection.keys,
         told_keys: vec![focus.key.clone()],
         shown_last: Vec::new(),
         cut_now: None,
@@ -97,7 +100,7 @@ impl Builder<'_> {
                 let name = named.unwrap_or_else(|| format!("c{}", client + 1));
                 Lane { name, kind: LaneKind::Client }
             } else {
-                let name = format!("judge {}", client - asking + 1);
+                let name = format!("j{}", client - asking + 1);
                 Lane { name, kind: LaneKind::Judge }
             });
         }
@@ -240,7 +243,7 @@ impl Builder<'_> {
     /// The places of the keys of an event among those of the story.
     fn keys_told(&mut self, id: EventId) -> Vec<usize> {
         let mut places = Vec::new();
-        for key in &self.keys[id.0] {
+        for key in self.keys[id.0].iter().filter(|key| self.wanted.contains(key)) {
             let place = self.told_keys.iter().position(|told| told == key);
             places.push(place.unwrap_or_else(|| {
                 self.told_keys.push(key.clone());

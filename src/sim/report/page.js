@@ -290,8 +290,10 @@ function drawEvent(svg, plan, row, boxes) {
     // Above the arrow that leaves a question, below the one that brings an answer.
     const aside = { ask: -7, answer: 9 }[row.kind] || 0;
     const room = plan.room.get(row.lane) - 22;
-    for (const title of [clip(row.title, Math.max(room, 140)), clip(row.title, room)]) {
-      const box = { x: x + 10, y: y - 8 + aside, w: width(title), h: 16 };
+    const font = row.kind === "put" ? "700 11.5px" : "11.5px";
+    for (const most of [Math.max(room, 140), room]) {
+      const title = clip(row.title, most, font);
+      const box = { x: x + 10, y: y - 8 + aside, w: width(title, font), h: 16 };
       if (!boxes.isFree(box)) continue;
       boxes.take(box);
       node(event, "text", { class: "label", x: x + 11, y: y + 4 + aside }, title);
@@ -455,8 +457,6 @@ function drawVersions() {
   }));
   svg.setAttribute("width", most * ACROSS);
   svg.setAttribute("height", Math.max(HIGH + 8, layers.length * DOWN));
-  svg.style.maxWidth = "none";
-  svg.parentElement.style.overflowX = "auto";
   for (const version of story.versions) for (const name of version.replaces) {
     if (!byName.has(name)) continue;
     const [fromX, fromY] = place.get(name), [toX, toY] = place.get(version.name);

@@ -24,6 +24,10 @@ pub(super) struct Focus {
     pub(super) violation: Option<EventId>,
     /// The versions that the oracle names.
     pub(super) dots: BTreeSet<Dot>,
+    /// For which keys they were minted.
+    keys: BTreeSet<Key>,
+    /// Their values, as questions write them.
+    values: Vec<String>,
 }
 
 /// The events that are told, and how many are not.
@@ -31,6 +35,8 @@ pub(super) struct Focus {
 pub(super) struct Selection {
     pub(super) ids: Vec<EventId>,
     pub(super) left_out: usize,
+    /// The keys that are told of.
+    pub(super) keys: BTreeSet<Key>,
 }
 
 impl Focus {
@@ -45,18 +51,36 @@ impl Focus {
                 .or_else(|| key_of_dots(events, &dots))
                 .or_else(|| most_put(events, keys))
                 .unwrap_or_else(|| Key::plain(""));
-            return Self { key, violation: Some(EventId(index)), dots };
+            let minted = minted_of(events, &dots);
+            let keys = minted.iter().flat_map(|(event, _)| event.keys.clone()).collect();
+            let values = minted.iter().filter_map(|(_, value)| value.clone()).collect();
+            return Self { key, violation: Some(EventId(index)), dots, keys, values };
         }
         let key = most_put(events, keys).unwrap_or_else(|| Key::plain(""));
-        Self { key, violation: None, dots: BTreeSet::new() }
+        let (dots, keys, values) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        Self { key, violation: None, dots, keys, values }
     }
 }
 
 fn key_of_dots(events: &[TraceEvent], dots: &BTreeSet<Dot>) -> Option<Key> {
-    let minted = events.iter().find(
-        |event| matches!(&event.facts, Facts::Put { minted: Some(dot), .. } if dots.contains(dot)),
-    );
-    minted?.keys.first().cloned()
+    minted_of(events, dots).first().and_then(|(event, _)| event.keys.first().cloned())
+}
+
+/// Where these versions were minted, and with which values.
+fn minted_of<'a>(
+    events: &'a [TraceEvent],
+    dots: &BTreeSet<Dot>,
+) -> Vec<(&'a TraceEvent, Option<String>)> {
+    let mut found = Vec::new();
+    for event in events {
+        if let Facts::Put { minted: Some(dot), held, .. } = &event.facts
+            && dots.contains(dot)
+        {
+            let value = held.iter().find(|(held, _)| held == dot);
+            found.push((event, value.map(|(_, value)| format!("={} ", value.escape_ascii()))));
+        }
+    }
+    found
 }
 
 fn most_put(events: &[TraceEvent], keys: &[Vec<Key>]) -> Option<Key> {
@@ -121,6 +145,8 @@ pub(super) fn select(
     let wanted = wanted(&events[..end], keys, focus, rows_max);
     let (mut must, mut may) = (Vec::new(), Vec::new());
     let mut vital = BTreeSet::new();
+    // Clients that wait for what became of a version that the violation names.
+    let mut writers = BTreeSet::new();
     for (index, event) in events.iter().enumerate().take(end) {
         let id = EventId(index);
         let is_told = match event.kind {
@@ -130,11 +156,20 @@ pub(super) fn select(
         if !is_told {
             continue;
         }
+        let writes = match (&event.facts, event.lane) {
+            (Facts::Asked { .. }, Lane::Client(client)) => {
+                let text = format!("{} ", event.text);
+                let writes = focus.values.iter().any(|value| text.contains(value));
+                writes && writers.insert(client)
+            }
+            (Facts::Answered { client, .. }, Lane::Client(_)) => writers.remove(client),
+            _ => false,
+        };
         let arrives = matches!(event.facts, Facts::Arrived { .. })
             && event.cause.is_some_and(|sent| vital.contains(&sent));
         if event.at_us < born_us {
             // How the cluster came to be is another story.
-        } else if arrives || befalls(event) || is_vital(&event.facts, focus) {
+        } else if arrives || writes || befalls(event) || is_vital(&event.facts, focus) {
             vital.insert(id);
             must.push(id);
         } else {
@@ -145,7 +180,8 @@ pub(super) fn select(
     let newest_first = must.into_iter().rev().chain(may.into_iter().rev());
     let mut ids: Vec<EventId> = newest_first.take(rows_max).collect();
     ids.sort_unstable();
-    Selection { left_out: told - ids.len(), ids }
+    let keys = wanted.into_iter().cloned().collect();
+    Selection { left_out: told - ids.len(), ids, keys }
 }
 
 /// The key of the story, and others whose events fit beside it.
@@ -161,7 +197,7 @@ fn wanted<'a>(
     }
     let mut room = rows_max.saturating_sub(events.iter().filter(|event| befalls(event)).count());
     room = room.saturating_sub(counts.remove(&focus.key).unwrap_or_default());
-    let mut wanted = BTreeSet::from([&focus.key]);
+    let mut wanted: BTreeSet<&Key> = focus.keys.iter().chain([&focus.key]).collect();
     for (key, count) in counts {
         if count <= room {
             room -= count;
@@ -176,12 +212,12 @@ fn befalls(event: &TraceEvent) -> bool {
     matches!(event.kind, "start" | "stop" | "fault" | "cuts" | "ended" | "damage" | "disk error")
 }
 
-/// Whether it is a client's affair, or touches a version that the violation names.
+/// Whether it touches a version that the violation names, or is the violation.
 fn is_vital(facts: &Facts, focus: &Focus) -> bool {
     let touches =
         |mut dots: Box<dyn Iterator<Item = &Dot> + '_>| dots.any(|dot| focus.dots.contains(dot));
     match facts {
-        Facts::Asked { .. } | Facts::Answered { .. } | Facts::Violation(_) => true,
+        Facts::Violation(_) => true,
         Facts::Sent { parcel: Some(parcel), .. } => {
             touches(Box::new(parcel.carries.iter().map(|(_, dot, _)| dot)))
         }
@@ -189,6 +225,8 @@ fn is_vital(facts: &Facts, focus: &Focus) -> bool {
             minted.iter().chain(learnt).chain(replaced).chain(held.iter().map(|(dot, _)| dot)),
         )),
         Facts::Nothing
+        | Facts::Asked { .. }
+        | Facts::Answered { .. }
         | Facts::Heard { .. }
         | Facts::Sent { parcel: None, .. }
         | Facts::Arrived { .. }
