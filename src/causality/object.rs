@@ -117,7 +117,8 @@ pub fn fill(mut stored: Object, clock: &PartitionClock) -> Object {
     } else {
         stored.ctx.join(&bases);
     }
-    stored
+    // Damage can leave a clock behind what it was when the object was stripped.
+    fill_from_siblings(stored)
 }
 
 /// The object with what its own siblings say: a context covers them, and what came before them of
@@ -125,7 +126,9 @@ pub fn fill(mut stored: Object, clock: &PartitionClock) -> Object {
 #[must_use]
 pub fn fill_from_siblings(mut stored: Object) -> Object {
     for entry in &stored.entries {
-        stored.ctx.raise_to(entry.dot);
+        if !stored.ctx.covers(entry.dot) {
+            stored.ctx.raise_to(entry.dot);
+        }
     }
     stored
 }

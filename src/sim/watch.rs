@@ -146,9 +146,9 @@ impl World {
             }
         }
         if !damage.is_none() {
-            // A partition that is being rebuilt begins to learn anew.
-            let begins_anew = self.machines[place].is_rebuilding;
-            self.history.forgot(place, |partition, dot| !begins_anew && found(&(partition, dot)));
+            // Its clocks have gaps now that they had not when objects were stripped of what the
+            // clocks said, so what it knew to be gone may be news to it.
+            self.history.forgot(place);
         }
     }
 }

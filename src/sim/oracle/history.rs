@@ -272,10 +272,10 @@ impl History {
         }
     }
 
-    /// A node found damage, and knows of these events and no others what they did.
-    pub fn forgot(&mut self, place: Place, knows: impl Fn(PartitionId, Dot) -> bool) {
-        for (&(partition, dot), event) in &mut self.events {
-            if !knows(partition, dot) && event.holders.remove(&place) {
+    /// A node found damage: nobody may rely on what it knew to be gone.
+    pub fn forgot(&mut self, place: Place) {
+        for event in self.events.values_mut() {
+            if event.holders.remove(&place) {
                 event.past_is_forgotten |= event.holders.is_empty();
             }
         }
