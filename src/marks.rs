@@ -88,7 +88,6 @@ pub const NAMES: &[&str] = &[
     "recovery found damage and named every key of it",
     "recovery found damage of unknown keys",
     // Cluster.
-    "a birth met the claim of another",
     "a ballot was pre-empted by a higher one",
     "a ballot ran out of time",
     "a proposal of an epoch that is over was refused",
@@ -96,7 +95,6 @@ pub const NAMES: &[&str] = &[
     "a suspected member answered again",
     "a node that had stood still blamed nobody",
     "a dead link was closed",
-    "a hello of a past life was ignored",
     "a frame was refused by its checksum",
 ];
 

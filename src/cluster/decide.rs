@@ -263,7 +263,6 @@ impl Cluster {
             Progress::Waiting => {}
             Progress::Nothing => self.fail_attempt(),
             Progress::Elsewhere(members) => {
-                sometimes!("a birth met the claim of another");
                 let proposal = Proposal::birth(self.next_ballot(), members, None);
                 self.begin(proposal, false, out);
             }
