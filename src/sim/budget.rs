@@ -65,7 +65,7 @@ fn spares(
     (file, bytes): (FileName, &Range<u64>),
 ) -> bool {
     // A damaged header makes every record of the file unreadable if MANIFEST is damaged too.
-    if bytes.start < InspectedSegment::HEADER_BYTES {
+    if bytes.start < InspectedSegment::header_bytes() {
         return false;
     }
     let Some(touched) = ledger.touched(place, file, bytes.clone()) else { return false };

@@ -100,7 +100,7 @@ impl Ledger {
                 let Some(segment) = InspectedSegment::of(stable, number, node) else {
                     return Vec::new();
                 };
-                let (records, end) = (BTreeMap::new(), InspectedSegment::HEADER_BYTES);
+                let (records, end) = (BTreeMap::new(), InspectedSegment::header_bytes());
                 entry.insert(Shelf { segment, records, end })
             }
         };
@@ -282,7 +282,7 @@ impl Shelf {
                 kept
             };
             let last = self.records.last_key_value();
-            self.end = last.map_or(InspectedSegment::HEADER_BYTES, |(_, record)| {
+            self.end = last.map_or_else(InspectedSegment::header_bytes, |(_, record)| {
                 record.offset + record.length
             });
         }

@@ -1,5 +1,5 @@
 //! Tells what lies where in the bytes of a segment file, for observers that must not trust the log:
-//! the simulator compares what is on a disk with what was promised. Pure; production never calls it.
+//! the simulator compares what is on a disk with what was promised. Pure; production never asks.
 
 use bytes::Bytes;
 
@@ -47,7 +47,9 @@ pub struct InspectedSegment(Seed);
 
 impl InspectedSegment {
     /// Bytes in front of the first record.
-    pub const HEADER_BYTES: u64 = SEGMENT_HEADER_BYTES as u64;
+    pub fn header_bytes() -> u64 {
+        to_u64(SEGMENT_HEADER_BYTES)
+    }
 
     /// Of the file of this number; `None` = its header is damaged, or of another node.
     pub fn of(head: &[u8], number: u32, node: NodeId) -> Option<Self> {

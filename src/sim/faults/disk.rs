@@ -13,7 +13,7 @@ use crate::store::FileName;
 const DRAWS_MAX: u32 = 20;
 
 /// Something that goes wrong with a disk. Times in microseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFault {
     /// A bit flips at rest.
     Rot(Rotting),
