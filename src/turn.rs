@@ -277,4 +277,24 @@ mod tests {
         held.release(Seq(9), &mut out);
         assert_eq!(out, ["c", "g"]);
     }
+
+    /// A disk that is stuck held a reply back for as long as it was stuck, though its request had
+    /// a deadline.
+    #[test]
+    fn a_reply_that_is_not_durable_by_its_deadline_is_a_fault_and_comes_once() {
+        let config = crate::shard::ShardConfig { shards: 1, ..Default::default() };
+        let mut worker = Worker::new(Shard::new(config), Store::default());
+        worker.output.replies.push((Seq(5), Ticket(1), Reply::Count(7)));
+        worker.output.late.push((Ticket(1), Mono(100), Fault::TimedOut));
+        let mut turn = Turn::default();
+        worker.reply(Mono(99), &mut turn);
+        assert!(turn.replies.is_empty());
+        assert_eq!(worker.deadline(), Some(Mono(100)));
+        worker.reply(Mono(100), &mut turn);
+        assert_eq!(turn.replies, [(Ticket(1), Reply::Fault(Fault::TimedOut))]);
+        worker.durable = Seq(5);
+        worker.reply(Mono(101), &mut turn);
+        assert_eq!(turn.replies.len(), 1);
+        assert_eq!(worker.deadline(), None);
+    }
 }

@@ -339,6 +339,9 @@ impl World {
             }
             Kind::Write { key, id, firm } => {
                 self.history.told(id, fate, self.now_us, firm);
+                if fate == Fate::Acknowledged {
+                    self.check_acknowledged(&key, id, firm);
+                }
                 self.clients[client].shown.remove(&key);
             }
             Kind::Bulk { ids, .. } => {

@@ -73,6 +73,8 @@ pub struct SimDisk {
     fails_in: Option<u64>,
     /// Where the next write goes instead of its place; it is acknowledged all the same.
     astray: Option<Instead>,
+    /// Reads that failed or returned a wrong bit, since somebody last looked.
+    pub(super) misreads: u64,
 }
 
 /// Where a write goes that does not go to its place.
@@ -132,6 +134,7 @@ impl SimDisk {
             }
             DiskOp::Read { file, offset, length } => {
                 if fails || strikes(rng, self.faults.read_error) {
+                    self.misreads += 1;
                     return Err(failed());
                 }
                 self.read(file, offset, length, rng)
@@ -314,6 +317,7 @@ impl SimDisk {
         let end = start.saturating_add(length as usize).min(cache.len());
         let mut bytes = cache[start..end].to_vec();
         if flips && !bytes.is_empty() {
+            self.misreads += 1;
             let index = rng.random_range(0..bytes.len());
             bytes[index] ^= 1 << rng.random_range(0..8_u8);
         }

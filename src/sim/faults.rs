@@ -4,19 +4,24 @@
 
 mod catalogue;
 mod disk;
+mod network;
+mod process;
 
 pub use catalogue::{Area, CATALOGUE, Kind, Part, Shape};
 pub(super) use disk::Trouble;
 pub use disk::{Astray, DiskFault, Rotting};
+pub use network::LinkFault;
+pub use process::NodeFault;
 
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
 use super::chance::Family;
+use super::clock::WallClock;
 use super::facts;
 use super::network::Place;
 use super::scenario::{Action, Step};
-use super::world::World;
+use super::world::{Happening, World};
 
 /// Something that goes wrong, or is mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +44,10 @@ pub enum Fault {
     Clock(Place, i64),
     /// Something is wrong with a disk.
     Disk(Place, DiskFault),
+    /// Something is wrong on the way from the first to the second.
+    Link(Place, Place, LinkFault),
+    /// Something is wrong with a node, or done to it.
+    Node(Place, NodeFault),
 }
 
 impl Fault {
@@ -49,12 +58,11 @@ impl Fault {
             | Self::Crash(place)
             | Self::Pause(place, _)
             | Self::Clock(place, _)
-            | Self::Disk(place, _) => {
-                vec![*place]
-            }
+            | Self::Disk(place, _)
+            | Self::Node(place, _) => vec![*place],
             Self::PowerLoss(places) => places.clone(),
             Self::Partition(groups) => groups.concat(),
-            Self::OneWay(from, to) => vec![*from, *to],
+            Self::OneWay(from, to) | Self::Link(from, to, _) => vec![*from, *to],
             Self::Heal => Vec::new(),
         }
     }
@@ -68,12 +76,15 @@ impl World {
     pub(super) fn draw_faults(&mut self, span_us: u64) -> Vec<Step> {
         let options = self.scenario.options.clone();
         let mut steps = Vec::new();
-        let families: [(&str, u64, Draw); 10] = [
+        let families: [(&str, u64, Draw); 13] = [
             ("crash", options.crash_every_us, Self::draw_crash),
             ("power", options.power_every_us, Self::draw_power_loss),
             ("partition", options.partition_every_us, Self::draw_partition),
             ("pause", options.pause_every_us, Self::draw_pause),
             ("clock", options.clock_every_us, Self::draw_clock),
+            ("link", options.link_every_us, Self::draw_link_fault),
+            ("slow node", options.slow_node_every_us, Self::draw_slow_node),
+            ("settings", options.settings_every_us, Self::draw_settings),
             ("rot", options.rot_every_us, Self::draw_rot),
             ("disk error", options.disk_error_every_us, Self::draw_disk_error),
             ("astray", options.astray_every_us, Self::draw_astray),
@@ -97,6 +108,34 @@ impl World {
         steps
     }
 
+    /// Lets things go wrong while the cluster is being born, and mends them: then birth is due.
+    pub(super) fn disturb_birth(&mut self) {
+        let span_us = self.scenario.options.birth_trouble_us;
+        if span_us == 0 {
+            return;
+        }
+        self.chance.draw_faults_of("birth");
+        for _ in 0..self.chance.fault.random_range(1..6_u8) {
+            let at_us = self.chance.fault.random_range(0..span_us);
+            let faults = match self.chance.fault.random_range(0..4_u8) {
+                0 | 1 => self.draw_crash(),
+                2 => self.draw_power_loss(),
+                _ => self.draw_partition(),
+            };
+            for (later_us, fault) in faults {
+                if at_us + later_us < span_us {
+                    self.schedule(at_us + later_us, Happening::Fault(fault));
+                }
+            }
+        }
+        self.run_until(self.now_us + span_us);
+        self.network.heal();
+        self.keep_cuts();
+        for place in 0..self.machines.len() {
+            self.start(place);
+        }
+    }
+
     /// Mends everything that can be mended, and waits for those that stand still.
     pub(super) fn mend(&mut self) {
         self.network.heal();
@@ -104,12 +143,15 @@ impl World {
         self.network.faults.loss = 0;
         self.network.faults.corrupt = 0;
         self.network.faults.straggler = 0;
+        self.network.faults.stale = 0;
+        self.network.faults.queue = 0;
         let mut settled_us = self.now_us;
         for place in 0..self.machines.len() {
             let machine = &self.machines[place];
             let disk_us = machine.trouble.settled_us(self.now_us);
             settled_us = settled_us.max(machine.paused_until_us).max(disk_us);
-            self.machines[place].skew_ms = 0;
+            self.machines[place].clock = WallClock::default();
+            self.machines[place].slow = (0, 1);
             self.machines[place].disk.mend();
             self.machines[place].trouble = Trouble::default();
             self.start(place);
@@ -154,8 +196,10 @@ impl World {
             }
             Fault::Clock(place, jump_ms) => {
                 self.tally.clock_jumps += 1;
-                self.machines[place].skew_ms = jump_ms;
+                self.machines[place].clock.skew_ms = jump_ms;
             }
+            Fault::Link(from, to, fault) => self.on_link_fault(from, to, fault),
+            Fault::Node(place, fault) => self.on_node_fault(place, fault),
             Fault::Disk(place, fault) => self.on_disk_fault(place, fault),
         }
         self.keep_cuts();
@@ -163,12 +207,6 @@ impl World {
 
     fn draw_place(&mut self) -> Place {
         self.chance.fault.random_range(0..self.machines.len())
-    }
-
-    fn draw_crash(&mut self) -> Vec<(u64, Fault)> {
-        let place = self.draw_place();
-        let back_us = self.chance.fault.random_range(10_000..4_000_000);
-        vec![(0, Fault::Crash(place)), (back_us, Fault::Start(place))]
     }
 
     fn draw_power_loss(&mut self) -> Vec<(u64, Fault)> {
@@ -187,35 +225,9 @@ impl World {
         faults
     }
 
-    fn draw_partition(&mut self) -> Vec<(u64, Fault)> {
-        let nodes = self.machines.len();
-        let mut places: Vec<Place> = (0..nodes).collect();
-        places.shuffle(&mut self.chance.fault);
-        let heals_us = self.chance.fault.random_range(300_000..6_000_000);
-        let border = self.chance.fault.random_range(1..nodes.max(2));
-        let (one, other) = places.split_at(border.min(nodes));
-        let fault = match self.chance.fault.random_range(0..4_u8) {
-            0 if nodes > 1 => Fault::OneWay(places[0], places[1]),
-            1 if !other.is_empty() => {
-                let bridge = other[0];
-                let mut left = one.to_vec();
-                left.push(bridge);
-                Fault::Partition(vec![left, other.to_vec()])
-            }
-            _ => Fault::Partition(vec![one.to_vec(), other.to_vec()]),
-        };
-        vec![(0, fault), (heals_us, Fault::Heal)]
-    }
-
     fn draw_pause(&mut self) -> Vec<(u64, Fault)> {
         let place = self.draw_place();
         let span_us = self.chance.fault.random_range(10_000..5_000_000);
         vec![(0, Fault::Pause(place, span_us))]
-    }
-
-    fn draw_clock(&mut self) -> Vec<(u64, Fault)> {
-        let place = self.draw_place();
-        let most = self.scenario.options.clock_jump_ms;
-        vec![(0, Fault::Clock(place, self.chance.fault.random_range(-most..=most)))]
     }
 }

@@ -60,11 +60,6 @@ impl Ledger {
         self.in_memory.get(&place)?.get(&event)
     }
 
-    /// Every event that a node has in its memory only.
-    pub(super) fn all_in_memory(&self, place: Place) -> impl Iterator<Item = (&Event, &Key)> {
-        self.in_memory.get(&place).into_iter().flatten()
-    }
-
     /// Whether the disk of a node has held an event at any time.
     pub(super) fn has_held(&self, place: Place, event: Event) -> bool {
         self.held.get(&place).is_some_and(|held| held.contains(&event))
@@ -90,6 +85,19 @@ impl Ledger {
         disk: &SimDisk,
         file: FileName,
     ) -> Vec<Event> {
+        let mut events = self.read(place, node, disk, file);
+        let held = self.held.entry(place).or_default();
+        events.retain(|&event| held.insert(event));
+        if let Some(in_memory) = self.in_memory.get_mut(&place) {
+            for event in &events {
+                in_memory.remove(event);
+            }
+        }
+        events
+    }
+
+    /// Takes in what a file holds that is not known yet, and returns its events.
+    fn read(&mut self, place: Place, node: NodeId, disk: &SimDisk, file: FileName) -> Vec<Event> {
         let (FileName::Segment(number) | FileName::Prepared(number)) = file else {
             return Vec::new();
         };
@@ -104,16 +112,7 @@ impl Ledger {
                 entry.insert(Shelf { segment, records, end })
             }
         };
-        let held = self.held.entry(place).or_default();
-        let mut in_memory = self.in_memory.get_mut(&place);
-        let mut events = shelf.read_on(stable);
-        events.retain(|&event| held.insert(event));
-        if let Some(in_memory) = &mut in_memory {
-            for event in &events {
-                in_memory.remove(event);
-            }
-        }
-        events
+        shelf.read_on(stable)
     }
 
     /// A file has another name.
@@ -167,14 +166,14 @@ impl Ledger {
         }
     }
 
-    /// Reads a disk anew: power was lost.
+    /// Reads a disk anew: power was lost. What it holds by chance counts once it is synced.
     pub(super) fn read_anew(&mut self, place: Place, node: NodeId, disk: &SimDisk) {
         let past: Vec<FileName> = self.shelves_of(place).map(|(file, _)| file).collect();
         for file in past {
             self.shelves.remove(&(place, file));
         }
         for (file, _) in disk.list() {
-            self.on_sync(place, node, disk, file);
+            self.read(place, node, disk, file);
         }
     }
 
@@ -241,11 +240,15 @@ impl Ledger {
             })
     }
 
-    /// The values that the disk of a node holds of a key, by their events.
-    pub(super) fn siblings(&self, place: Place, key: &Key) -> BTreeMap<Dot, Bytes> {
-        let newest = self.newest(place);
-        let entries = newest.get(key).into_iter().flat_map(|record| &record.object.entries);
-        entries.map(|entry| (entry.dot, entry.payload.clone())).collect()
+    /// The values that the disk of a node holds of each key, by their events.
+    pub(super) fn siblings(&self, place: Place) -> BTreeMap<Key, BTreeMap<Dot, Bytes>> {
+        let newest = self.newest(place).into_iter();
+        newest
+            .map(|(key, record)| {
+                let entries = record.object.entries.iter();
+                (key.clone(), entries.map(|entry| (entry.dot, entry.payload.clone())).collect())
+            })
+            .collect()
     }
 
     fn shelves_of(&self, place: Place) -> impl Iterator<Item = (FileName, &Shelf)> {

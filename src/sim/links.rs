@@ -44,7 +44,10 @@ impl World {
         let cut = !self.network.passes(place, to);
         self.keep(Lane::Node(place), "send", || facts::sent(bytes, to, copies.len(), cut));
         for copy in copies {
-            let bytes = match copy.flipped_bit {
+            // The rest of a message that is cut short never comes: the receiver gives up on it.
+            let length = if copy.cut_short { bytes.len() / 2 } else { bytes.len() };
+            let bytes = bytes.slice(..length);
+            let bytes = match copy.flipped_bit.filter(|bit| *bit / 8 < length as u64) {
                 None => bytes.clone(),
                 Some(bit) => {
                     let mut damaged = BytesMut::from(bytes.as_ref());
@@ -61,10 +64,10 @@ impl World {
     }
 
     /// What the network makes of so many bytes from one node to another.
-    fn pass(&self, from: Place, to: Place, bytes: usize) -> Vec<Copy> {
+    fn pass(&mut self, from: Place, to: Place, bytes: usize) -> Vec<Copy> {
         let what = ((to as u64) << 32) | bytes as u64;
         let mut chance = self.chance.at(Family::Network, from, self.now_us, what);
-        self.network.send(from, to, bytes, &mut chance)
+        self.network.send(from, to, bytes, self.now_us, &mut chance)
     }
 
     pub(super) fn on_frame(&mut self, place: Place, from: Place, from_life: u64, bytes: &Bytes) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
+use super::clock::WallClock;
 use super::disk::SimDisk;
 use super::faults::Trouble;
 use super::network::Place;
@@ -23,7 +24,15 @@ pub(super) struct Machine {
     pub(super) in_flight: Vec<DiskOp>,
     pub(super) trouble: Trouble,
     pub(super) settings: Settings,
-    pub(super) skew_ms: i64,
+    pub(super) clock: WallClock,
+    /// Until when its turns take how many times as long.
+    pub(super) slow: (u64, u64),
+    /// Shards of its next process.
+    pub(super) shards: u16,
+    /// A copy of its data directory.
+    pub(super) backup: Option<SimDisk>,
+    /// When the process of now was started, and how often in a row one ended soon after its start.
+    pub(super) started: (u64, u32),
     pub(super) paused_until_us: u64,
     /// Whom there are links to, and in which life of theirs.
     pub(super) links: BTreeMap<Place, u64>,
@@ -68,7 +77,11 @@ impl Machine {
             in_flight: Vec::new(),
             trouble: Trouble::default(),
             settings,
-            skew_ms: 0,
+            clock: WallClock::default(),
+            slow: (0, 1),
+            shards: options.shards,
+            backup: None,
+            started: (0, 0),
             paused_until_us: 0,
             links: BTreeMap::new(),
             dials: BTreeSet::new(),
@@ -100,13 +113,13 @@ impl Machine {
         };
         let log = LogConfig {
             node: self.settings.node(),
-            shards: options.shards,
+            shards: self.shards,
             segment_bytes: options.segment_bytes,
             durability: Durability::Always,
             cache_bytes: 16 * 1024,
             seed,
         };
         let settings = Settings { seed, ..self.settings.clone() };
-        Birth { settings, log, shards: options.shards, seed, config }
+        Birth { settings, log, shards: self.shards, seed, config }
     }
 }

@@ -25,6 +25,7 @@ pub mod application;
 mod budget;
 mod chance;
 mod clients;
+mod clock;
 mod disk;
 mod facts;
 mod faults;
@@ -37,6 +38,7 @@ mod network;
 mod options;
 pub mod oracle;
 mod process;
+mod questions;
 pub mod report;
 mod run;
 mod scenario;
@@ -50,7 +52,9 @@ mod world;
 
 pub use disk::{Damage, DiskFaults, Instead, SECTOR_BYTES, SimDisk};
 pub use facts::{Facts, Parcel, Told};
-pub use faults::{Area, Astray, CATALOGUE, DiskFault, Fault, Kind, Part, Rotting, Shape};
+pub use faults::{
+    Area, Astray, CATALOGUE, DiskFault, Fault, Kind, LinkFault, NodeFault, Part, Rotting, Shape,
+};
 pub use file::Complaint;
 pub use network::{Copy, Network, NetworkFaults, Place};
 pub use options::Options;

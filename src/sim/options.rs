@@ -59,6 +59,14 @@ pub struct Options {
     pub clock_jump_ms: i64,
     /// The mistake that the core suffers from, in a build that can plant one.
     pub planted: Option<Bug>,
+    /// Likewise: the way from one node to another is clogged, or a message on it is cut short.
+    pub link_every_us: u64,
+    /// Likewise: a node is slow for a while.
+    pub slow_node_every_us: u64,
+    /// Likewise: a node is started anew with other settings.
+    pub settings_every_us: u64,
+    /// How long things go wrong before the cluster is born; then they are mended.
+    pub birth_trouble_us: u64,
     /// Likewise: a bit rots on some disk.
     pub rot_every_us: u64,
     /// Likewise: one operation of a disk fails.
@@ -98,6 +106,10 @@ impl Options {
             clock_every_us: 0,
             clock_jump_ms: 0,
             planted: None,
+            link_every_us: 0,
+            slow_node_every_us: 0,
+            settings_every_us: 0,
+            birth_trouble_us: 0,
             rot_every_us: 0,
             disk_error_every_us: 0,
             astray_every_us: 0,
@@ -115,6 +127,9 @@ impl Options {
             partition_every_us: 0,
             pause_every_us: 0,
             clock_every_us: 0,
+            link_every_us: 0,
+            slow_node_every_us: 0,
+            settings_every_us: 0,
             rot_every_us: 0,
             disk_error_every_us: 0,
             astray_every_us: 0,
@@ -149,9 +164,13 @@ impl Options {
         options.pause_every_us = every(2_000_000, 8_000_000);
         options.clock_every_us = every(2_000_000, 8_000_000);
         options.clock_jump_ms = 3_600_000;
+        options.link_every_us = every(1_000_000, 6_000_000);
+        options.slow_node_every_us = every(3_000_000, 12_000_000);
+        options.settings_every_us = every(8_000_000, 30_000_000);
+        options.birth_trouble_us = every(500_000, 6_000_000);
         options.rot_every_us = every(1_000_000, 10_000_000);
         options.disk_error_every_us = every(3_000_000, 12_000_000);
-        options.astray_every_us = every(5_000_000, 30_000_000);
+        options.astray_every_us = every(10_000_000, 60_000_000);
         options.disk_full_every_us = every(3_000_000, 12_000_000);
         options.slow_disk_every_us = every(3_000_000, 12_000_000);
         options.bulks = [4, 8, 30][rng.random_range(0..3)];
@@ -186,5 +205,8 @@ fn draw_network(network: &mut NetworkFaults, rng: &mut Xoshiro256PlusPlus) {
     network.duplicate = chance(300_000);
     network.straggler = chance(20_000);
     network.corrupt = chance(2_000);
+    network.stale = chance(5_000);
+    let queue = [0, 0, 20, 200][rng.random_range(0..4)];
+    network.queue = queue;
     network.straggler_factor = 50;
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::AtomicU64;
 use bytes::{Bytes, BytesMut};
 
 use super::network::Place;
+use super::oracle::Statement;
+use super::questions::Questions;
 use crate::causality::{NodeId, PartitionClock};
 use crate::cluster::message::Ballot;
 use crate::cluster::{self, Cluster, Hello, Settings, View};
@@ -43,6 +45,8 @@ pub(super) enum Effect {
     Disk(IoId, DiskOp),
     /// A cold record for a shard.
     Read(u16, ReadRequest),
+    /// What the next frame says of this node.
+    States(Box<Statement>),
     /// The link to another node is to be closed: nothing came over it for too long.
     Close(NodeId),
     /// A frame for another node.
@@ -89,6 +93,7 @@ struct Running {
     /// Number of the next call; of all connections, so that a late reply to a connection that is
     /// gone meets no call of the next one.
     next_call: u64,
+    questions: Questions,
     write_seq: AtomicU64,
     started_unix_ms: u64,
 }
@@ -378,6 +383,7 @@ impl Process {
             me: birth.settings.node(),
             guests: BTreeMap::new(),
             next_call: 0,
+            questions: Questions::default(),
             write_seq: Facts::first_write_seq(now.unix_ms),
             started_unix_ms: now.unix_ms,
         };
@@ -429,6 +435,8 @@ impl Running {
         if to == self.me {
             self.deliver(to, message, out);
         } else {
+            let statements = self.questions.statements(to, &message);
+            out.extend(statements.into_iter().map(|said| Effect::States(Box::new(said))));
             out.push(Effect::Send(to, encode(&Frame::Shard(message))));
         }
     }
@@ -441,6 +449,7 @@ impl Running {
             Route::Shard(shard) => shard.0,
         };
         let Some(lane) = self.lanes.get_mut(usize::from(shard)) else { return false };
+        self.questions.note(from, &message);
         lane.inbox.push_back(Input::Peer { from, message });
         out.push(Effect::Turn(shard));
         true

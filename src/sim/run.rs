@@ -94,6 +94,7 @@ fn carry_out(mut world: World) -> Outcome {
 fn live(world: &mut World) {
     // What this thread did before is not of this run.
     marks::take();
+    world.disturb_birth();
     if world.wait(World::is_born) {
         world.work();
         world.end_work();
@@ -195,6 +196,7 @@ impl World {
         }
         // Requests whose clients have given up may still be carried out, until their time is up.
         self.run_until(self.now_us + STRAGGLERS_US);
+        self.excuse_what_is_being_rebuilt();
         // Twice: the first reading repairs, the second must find what the first one showed.
         for round in 0..2 {
             self.verdicts.clear();
@@ -214,6 +216,9 @@ impl World {
                 return;
             }
         }
+        // What the second reading repaired is on its way to the disks.
+        self.run_until(self.now_us + STRAGGLERS_US);
+        self.check_converged();
         self.check_expectations(mended_us);
     }
 

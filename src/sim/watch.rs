@@ -11,7 +11,7 @@ use super::oracle::{Mint, WriteId};
 use super::process::Process;
 use super::trace::{EventId, Lane};
 use super::world::World;
-use crate::causality::{Dot, PartitionClock};
+use crate::causality::{Actor, Dot, PartitionClock};
 use crate::hash::{Key, PartitionId};
 use crate::limits::LOSERS_MAX;
 use crate::shard::{Batch, Seq};
@@ -34,8 +34,7 @@ impl World {
     /// Tells the history what a node put: what it minted, and what it stores once durable.
     pub(super) fn on_put(&mut self, place: Place, life: u64, shard: u16, seq: Seq, batch: &Batch) {
         // An older actor of this node is only remembered, by others: its record was damaged here.
-        let process = self.machines[place].process.as_ref();
-        let actor = process.and_then(Process::view).and_then(|view| view.actor);
+        let actor = self.actor(place);
         let mut stored = Vec::new();
         let mut kept = Vec::new();
         for record in &batch.records {
@@ -69,6 +68,12 @@ impl World {
         }
         let group = batch.group.map(|group| group.id);
         self.undurable.insert((place, life, shard, seq), Undurable { dots: stored, group, kept });
+    }
+
+    /// Under which name a node mints now.
+    pub(super) fn actor(&self, place: Place) -> Option<Actor> {
+        let process = self.machines[place].process.as_ref();
+        process.and_then(Process::view).and_then(|view| view.actor)
     }
 
     /// The write whose value this is.

@@ -28,10 +28,12 @@ use crate::hash::Key;
 use crate::store::{DiskOp, IoId, ReadId};
 use crate::time::{Mono, Now};
 
-/// Unix time at which every simulation begins, in milliseconds: 2026-01-01T00:00:00Z.
-const UNIX_MS_START: u64 = 1_767_225_600_000;
-/// Time until a process that ended by itself is started again.
+/// Time until a process that ended by itself is started again, ...
 const RESTART_US: u64 = 500_000;
+/// ... twice as long each time that it lived for less than this, ...
+const SHORT_LIFE_US: u64 = 5_000_000;
+/// ... but so often at most.
+const DOUBLINGS_MAX: u32 = 3;
 /// Clients that ask nothing before the end, and then how every key stands.
 const JUDGES: usize = 4;
 /// Time within which most clusters are born.
@@ -108,6 +110,12 @@ pub struct Tally {
     pub pauses: u64,
     /// Jumps of wall clocks.
     pub clock_jumps: u64,
+    /// Ways that were clogged.
+    pub clogs: u64,
+    /// Messages that were cut short with their connection.
+    pub cut_short: u64,
+    /// Times that a node was slow.
+    pub slow_nodes: u64,
     /// Bits that rotted.
     pub rotten_bits: u64,
     /// Operations of disks that were made to fail.
@@ -262,8 +270,7 @@ impl World {
 
     /// What node `place` sees of time.
     pub(super) fn now(&self, place: Place) -> Now {
-        let unix_ms = UNIX_MS_START + self.now_us / 1_000;
-        let unix_ms = unix_ms.saturating_add_signed(self.machines[place].skew_ms);
+        let unix_ms = self.machines[place].clock.unix_ms(self.now_us);
         Now { mono: Mono(self.now_us), unix_ms }
     }
 
@@ -458,12 +465,15 @@ impl World {
                 self.schedule(delay, Happening::Read { place, life, shard, id: read.id, op });
             }
             Effect::Send(to, bytes) => self.send(place, to, &bytes),
+            Effect::States(statement) => self.check_leaving(place, &statement),
             Effect::Close(node) => self.close_link(place, node),
             Effect::Turn(shard) => {
                 if self.machines[place].turns.insert(shard) {
                     let mut chance =
                         self.chance.at(Family::Process, place, self.now_us, shard.into());
-                    let delay = chance.random_range(1..=TURN_US);
+                    let (until_us, factor) = self.machines[place].slow;
+                    let factor = if until_us > self.now_us { factor } else { 1 };
+                    let delay = chance.random_range(1..=TURN_US) * factor;
                     self.schedule(delay, Happening::Turn { place, life, shard });
                 }
             }
@@ -486,6 +496,7 @@ impl World {
                 self.machines[place].is_rebuilding =
                     damage.unnamed || !damage.partitions.is_empty();
                 self.on_recovered(place, life, &damage, &clocks);
+                self.check_recovery(place, &damage, &clocks);
                 if !damage.is_none() {
                     self.trace
                         .note(self.now_us, Some(place), "damage", b"", || format!("{damage:?}"));
@@ -499,13 +510,23 @@ impl World {
             }
             Effect::Ended(why) => {
                 self.trace.note(self.now_us, Some(place), "ended", why.as_bytes(), || why.clone());
+                self.check_end(place, &why);
                 self.machines[place].ended = Some(why);
                 self.tally.ended += 1;
                 self.stop(place);
-                // What a supervisor does with a process that ended.
-                self.schedule(RESTART_US, Happening::Fault(Fault::Start(place)));
+                let delay = self.restart_us(place);
+                self.schedule(delay, Happening::Fault(Fault::Start(place)));
             }
         }
+    }
+
+    /// What a supervisor waits before it starts a process again that ended by itself.
+    fn restart_us(&mut self, place: Place) -> u64 {
+        let (started_us, short_lives) = self.machines[place].started;
+        let short = self.now_us - started_us < SHORT_LIFE_US;
+        let short_lives = if short { (short_lives + 1).min(DOUBLINGS_MAX) } else { 0 };
+        self.machines[place].started.1 = short_lives;
+        RESTART_US << short_lives
     }
 
     fn disk_delay(&self, place: Place, what: u64) -> u64 {
@@ -528,12 +549,15 @@ impl World {
         if let Some(index) = machine.in_flight.iter().position(|other| *other == op) {
             machine.in_flight.remove(index);
         }
+        let failing = op.clone();
         let result = self.perform(place, op, &mut chance);
         self.note(place, "disk", &id.0.to_le_bytes());
         if let Err(error) = &result {
             self.keep(Lane::Node(place), "disk error", || Said::text(format!("{error:?}")));
         }
-        self.with(place, |process, now, out| process.on_disk(now, id, result, out));
+        let returned = result.clone();
+        self.with(place, |process, now, out| process.on_disk(now, id, returned, out));
+        self.check_failure((place, life), &failing, &result);
     }
 
     fn on_read(&mut self, place: Place, life: u64, shard: u16, id: ReadId, op: DiskOp) {
@@ -555,6 +579,8 @@ impl World {
         let birth = self.machines[place].birth(&self.scenario.options, seed);
         let machine = &mut self.machines[place];
         machine.life += 1;
+        machine.started.0 = self.now_us;
+        machine.disk.misreads = 0;
         let mut effects = Vec::new();
         machine.process = Some(Process::start(birth, now, &mut effects));
         let cause = self.trace.cause();

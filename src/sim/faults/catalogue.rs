@@ -4,7 +4,7 @@
 //! that waits stays out of random runs: the code that guards against it is not there yet, and no
 //! oracle is weakened for it.
 
-use super::{Astray, DiskFault, Fault, Rotting};
+use super::{Astray, DiskFault, Fault, LinkFault, NodeFault, Rotting};
 use crate::sim::network::Place;
 
 /// One fault of [`CATALOGUE`].
@@ -136,6 +136,69 @@ pub const CATALOGUE: &[Kind] = &[
         waits_for: None,
     },
     Kind {
+        name: "clog",
+        area: Area::Network,
+        does: "nothing arrives that goes from one node to another; then all of it does, in order",
+        fields: &[("from", Shape::Node), ("to", Shape::Node), SPAN],
+        waits_for: None,
+    },
+    Kind {
+        name: "cut_short",
+        area: Area::Network,
+        does: "the next message from one node to another arrives in part, and its link breaks",
+        fields: &[("from", Shape::Node), ("to", Shape::Node)],
+        waits_for: None,
+    },
+    Kind {
+        name: "slow_node",
+        area: Area::Process,
+        does: "every turn of a node takes so many times as long for a while",
+        fields: &[NODE, ("factor", Shape::Number), SPAN],
+        waits_for: None,
+    },
+    Kind {
+        name: "drift",
+        area: Area::Process,
+        does: "a wall clock gains so many milliseconds in 1,000 s from now on, or loses them",
+        fields: &[NODE, ("by", Shape::Jump)],
+        waits_for: None,
+    },
+    Kind {
+        name: "freeze_clock",
+        area: Area::Process,
+        does: "a wall clock stands still for a while",
+        fields: &[NODE, SPAN],
+        waits_for: None,
+    },
+    Kind {
+        name: "reshard",
+        area: Area::Operator,
+        does: "a node is started anew with so many shards",
+        fields: &[NODE, ("shards", Shape::Number)],
+        waits_for: None,
+    },
+    Kind {
+        name: "wipe",
+        area: Area::Operator,
+        does: "the data directory of a node is emptied, and it is started under its name",
+        fields: &[NODE],
+        waits_for: Some("a guard against a member that comes back without its memory"),
+    },
+    Kind {
+        name: "backup",
+        area: Area::Operator,
+        does: "a copy is made of the data directory of a node",
+        fields: &[NODE],
+        waits_for: Some("`restore`, without which it changes nothing"),
+    },
+    Kind {
+        name: "restore",
+        area: Area::Operator,
+        does: "the data directory of a node is replaced by its copy",
+        fields: &[NODE],
+        waits_for: Some("a guard against a member that comes back with an old memory"),
+    },
+    Kind {
         name: "rot",
         area: Area::Disk,
         does: "a bit flips at rest: anywhere, in a record, or in a record of a sealed segment",
@@ -229,6 +292,16 @@ impl Fault {
             Self::Heal => ("heal", Vec::new()),
             Self::Pause(place, us) => ("pause", vec![Part::Node(*place), Part::Time(*us)]),
             Self::Clock(place, ms) => ("clock", vec![Part::Node(*place), Part::Jump(*ms)]),
+            Self::Link(from, to, LinkFault::Clog(us)) => {
+                ("clog", vec![Part::Node(*from), Part::Node(*to), Part::Time(*us)])
+            }
+            Self::Link(from, to, LinkFault::CutShort) => {
+                ("cut_short", vec![Part::Node(*from), Part::Node(*to)])
+            }
+            Self::Node(place, fault) => {
+                let (name, rest) = fault.parts();
+                (name, [Part::Node(*place)].into_iter().chain(rest).collect())
+            }
             Self::Disk(place, fault) => {
                 let (name, rest) = fault.parts();
                 (name, [Part::Node(*place)].into_iter().chain(rest).collect())
@@ -247,9 +320,16 @@ impl Fault {
             ("heal", []) => Self::Heal,
             ("pause", [Part::Node(place), Part::Time(us)]) => Self::Pause(*place, *us),
             ("clock", [Part::Node(place), Part::Jump(ms)]) => Self::Clock(*place, *ms),
-            (name, [Part::Node(place), rest @ ..]) => {
-                Self::Disk(*place, DiskFault::of_parts(name, rest)?)
+            ("clog", [Part::Node(from), Part::Node(to), Part::Time(us)]) => {
+                Self::Link(*from, *to, LinkFault::Clog(*us))
             }
+            ("cut_short", [Part::Node(from), Part::Node(to)]) => {
+                Self::Link(*from, *to, LinkFault::CutShort)
+            }
+            (name, [Part::Node(place), rest @ ..]) => match DiskFault::of_parts(name, rest) {
+                Some(fault) => Self::Disk(*place, fault),
+                None => Self::Node(*place, NodeFault::of_parts(name, rest)?),
+            },
             (_, _) => return None,
         })
     }
@@ -287,6 +367,37 @@ impl DiskFault {
                 Self::Slow { longest_us: *longest_us, span_us: *span_us }
             }
             ("stuck_disk", [Part::Time(span_us)]) => Self::Stuck(*span_us),
+            (_, _) => return None,
+        })
+    }
+}
+
+impl NodeFault {
+    fn parts(self) -> (&'static str, Vec<Part>) {
+        match self {
+            Self::Slow { factor, span_us } => {
+                ("slow_node", vec![Part::Number(factor), Part::Time(span_us)])
+            }
+            Self::Drift(ppm) => ("drift", vec![Part::Jump(ppm)]),
+            Self::Freeze(us) => ("freeze_clock", vec![Part::Time(us)]),
+            Self::Reshard(shards) => ("reshard", vec![Part::Number(shards)]),
+            Self::Wipe => ("wipe", Vec::new()),
+            Self::Backup => ("backup", Vec::new()),
+            Self::Restore => ("restore", Vec::new()),
+        }
+    }
+
+    fn of_parts(name: &str, parts: &[Part]) -> Option<Self> {
+        Some(match (name, parts) {
+            ("slow_node", [Part::Number(factor), Part::Time(span_us)]) => {
+                Self::Slow { factor: *factor, span_us: *span_us }
+            }
+            ("drift", [Part::Jump(ppm)]) => Self::Drift(*ppm),
+            ("freeze_clock", [Part::Time(us)]) => Self::Freeze(*us),
+            ("reshard", [Part::Number(shards)]) => Self::Reshard(*shards),
+            ("wipe", []) => Self::Wipe,
+            ("backup", []) => Self::Backup,
+            ("restore", []) => Self::Restore,
             (_, _) => return None,
         })
     }

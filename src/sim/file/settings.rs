@@ -59,6 +59,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("network", "loss", ANY, |o| Slot::Chance(&mut o.network.loss)),
     setting("network", "duplicate", ANY, |o| Slot::Chance(&mut o.network.duplicate)),
     setting("network", "corrupt", ANY, |o| Slot::Chance(&mut o.network.corrupt)),
+    setting("network", "stale", ANY, |o| Slot::Chance(&mut o.network.stale)),
+    setting("network", "queue", ANY, |o| Slot::Long(&mut o.network.queue)),
     setting("network", "straggler", ANY, |o| Slot::Chance(&mut o.network.straggler)),
     setting("network", "straggler_factor", (1, 10_000), |o| {
         Slot::Long(&mut o.network.straggler_factor)
@@ -82,6 +84,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("random", "partition_every", EVERY, |o| Slot::Time(&mut o.partition_every_us)),
     setting("random", "pause_every", EVERY, |o| Slot::Time(&mut o.pause_every_us)),
     setting("random", "clock_every", EVERY, |o| Slot::Time(&mut o.clock_every_us)),
+    setting("random", "link_every", EVERY, |o| Slot::Time(&mut o.link_every_us)),
+    setting("random", "slow_node_every", EVERY, |o| Slot::Time(&mut o.slow_node_every_us)),
+    setting("random", "settings_every", EVERY, |o| Slot::Time(&mut o.settings_every_us)),
+    setting("random", "birth_trouble", EVERY, |o| Slot::Time(&mut o.birth_trouble_us)),
     setting("random", "rot_every", EVERY, |o| Slot::Time(&mut o.rot_every_us)),
     setting("random", "disk_error_every", EVERY, |o| Slot::Time(&mut o.disk_error_every_us)),
     setting("random", "astray_every", EVERY, |o| Slot::Time(&mut o.astray_every_us)),

@@ -286,6 +286,27 @@ impl History {
         self.unstored.extend(events);
     }
 
+    /// Whether a disk said that it had stored this event, and had not.
+    pub(in crate::sim) fn was_not_stored(&self, event: Event) -> bool {
+        self.unstored.contains(&event)
+    }
+
+    /// The events that a write became.
+    pub(in crate::sim) fn dots_of(&self, id: WriteId) -> impl Iterator<Item = Dot> + '_ {
+        self.writes.get(&id).into_iter().flat_map(|write| write.dots.iter().copied())
+    }
+
+    /// Whether an event is known to be the write of another value than this.
+    pub(in crate::sim) fn is_other_value(
+        &self,
+        partition: PartitionId,
+        dot: Dot,
+        value: &Bytes,
+    ) -> bool {
+        let event = self.events.get(&(partition, dot));
+        event.is_some_and(|event| event.value.as_ref() != Some(value))
+    }
+
     /// Keys of which a promise is broken, and no node could know.
     pub fn excused(&self) -> usize {
         self.excused.len()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::sim::faults::{Astray, DiskFault, Fault, Rotting};
+use crate::sim::faults::{Astray, DiskFault, Fault, LinkFault, NodeFault, Rotting};
 use crate::sim::options::Options;
 use crate::sim::run::Outcome;
 
@@ -92,12 +92,29 @@ pub(super) fn fault_in_words(fault: &Fault) -> String {
         Fault::Clock(_, jump_ms) if jump_ms.abs() < 1_000 => format!("wall clock {jump_ms:+} ms"),
         Fault::Clock(_, jump_ms) => format!("wall clock {:+} s", jump_ms / 1_000),
         Fault::Disk(_, fault) => disk_fault_in_words(fault),
+        Fault::Link(_, _, LinkFault::Clog(span_us)) => format!("clogged for {}", span(*span_us)),
+        Fault::Link(_, _, LinkFault::CutShort) => String::from("the next message is cut short"),
+        Fault::Node(_, fault) => node_fault_in_words(*fault),
         Fault::Start(_)
         | Fault::Crash(_)
         | Fault::PowerLoss(_)
         | Fault::Partition(_)
         | Fault::OneWay(..)
         | Fault::Heal => format!("{fault:?}"),
+    }
+}
+
+fn node_fault_in_words(fault: NodeFault) -> String {
+    match fault {
+        NodeFault::Slow { factor, span_us } => {
+            format!("{factor} times as slow for {}", span(span_us))
+        }
+        NodeFault::Drift(ppm) => format!("wall clock gains {ppm:+} ms in 1,000 s"),
+        NodeFault::Freeze(span_us) => format!("wall clock stands still for {}", span(span_us)),
+        NodeFault::Reshard(shards) => format!("starts anew with {shards} shards"),
+        NodeFault::Wipe => String::from("its directory is emptied"),
+        NodeFault::Backup => String::from("its directory is copied"),
+        NodeFault::Restore => String::from("its directory is that of the copy"),
     }
 }
 
