@@ -175,18 +175,18 @@ fn check_step(fields: &str, expected: &[(usize, &str)]) {
 #[test]
 fn unknown_words_are_refused_with_the_nearest_one() {
     check_step("at = \"1s\"\ndo = \"partion\"", &[(4, "did you mean `partition`?")]);
-    check_step("at = \"1s\"\ndo = \"explode\"", &[(4, "known are crash, power_loss")]);
+    check_step("at = \"1s\"\ndo = \"explode\"", &[(4, "known are start, crash, power_loss")]);
     check_step("at = \"1s\"\ndo = \"heal\"\nnod = \"n1\"", &[(5, "`heal` takes no `nod`")]);
     check_step(
         "at = \"1s\"\ndo = \"crash\"\nnode = \"n1\"\nnodes = []",
         &[(6, "did you mean `node`?")],
     );
     check_refused(
-        "name = \"x\"\nnoddes = 5\n[netwerk]\nloss = 0.1\n[disk]\nlos = 1\n",
+        "name = \"x\"\nnoddes = 5\n[netwerk]\nloss = 0.1\n[disk]\nread_eror = 1\n",
         &[
             (2, "did you mean `nodes`?"),
             (3, "did you mean `network`?"),
-            (6, "did you mean `lost`?"),
+            (6, "did you mean `read_error`?"),
         ],
     );
     let set = "do = \"set\"\nat = \"1s\"\nclient = \"a\"\nkey = \"k\"\nvalue = \"v\"\n";
