@@ -88,7 +88,6 @@ pub const NAMES: &[&str] = &[
     "recovery found damage and named every key of it",
     "recovery found damage of unknown keys",
     // Cluster.
-    "a ballot was pre-empted by a higher one",
     "a ballot ran out of time",
     "a proposal of an epoch that is over was refused",
     "a promise was found at recovery",

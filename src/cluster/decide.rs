@@ -253,7 +253,6 @@ impl Cluster {
         self.attempts.round = self.attempts.round.max(promised.round);
         let current = self.attempts.current.as_ref().map(|(proposal, _)| proposal);
         if current.is_some_and(|mine| mine.instance == instance && mine.ballot == ballot) {
-            sometimes!("a ballot was pre-empted by a higher one");
             self.fail_attempt();
         }
     }
