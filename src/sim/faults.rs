@@ -231,3 +231,6 @@ impl World {
         vec![(0, Fault::Pause(place, span_us))]
     }
 }
+
+#[cfg(test)]
+mod tests;

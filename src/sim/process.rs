@@ -301,6 +301,12 @@ impl Process {
         self.running.as_ref().is_some_and(|running| running.control_durable > Seq(0))
     }
 
+    /// Number of its shards.
+    #[cfg(test)]
+    pub(super) fn shards(&self) -> usize {
+        usize::from(self.birth.shards)
+    }
+
     /// The cluster as this node sees it.
     pub(super) fn view(&self) -> Option<&Arc<View>> {
         self.running.as_ref()?.view.as_ref()

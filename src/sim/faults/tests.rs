@@ -1,0 +1,139 @@
+//! Each fault does what it says, seen in a small world without chance.
+
+use super::{Astray, DiskFault, Fault, LinkFault, NodeFault, Rotting};
+use crate::sim::network::Place;
+use crate::sim::options::Options;
+use crate::sim::scenario::Scenario;
+use crate::sim::world::World;
+use crate::store::FileName;
+
+/// A cluster of three in which clients have worked for a while.
+fn world() -> World {
+    let mut world = World::new(Scenario::of("faults", Options::calm(5)), false);
+    world.run_until(4_000_000);
+    world.begin_work();
+    world.run_until(8_000_000);
+    world
+}
+
+fn bytes_of(world: &World, place: Place) -> Vec<u8> {
+    let disk = &world.machines[place].disk;
+    let files = disk.list().into_iter().filter_map(|(file, _)| disk.stable(file));
+    files.flat_map(<[u8]>::to_vec).collect()
+}
+
+fn shards(world: &World, place: Place) -> usize {
+    world.machines[place].process.as_ref().map_or(0, crate::sim::process::Process::shards)
+}
+
+#[test]
+fn a_bit_rots_in_a_record_that_others_hold_and_on_a_minority_of_disks_only() {
+    let mut world = world();
+    let before = bytes_of(&world, 0);
+    let records = world.ledger.all(0).len();
+    world.on_fault(Fault::Disk(0, DiskFault::Rot(Rotting::Record)));
+    let after = bytes_of(&world, 0);
+    assert_eq!((0..before.len()).filter(|&at| before[at] != after[at]).count(), 1);
+    assert_eq!(world.ledger.all(0).len(), records - 1);
+    let other = bytes_of(&world, 1);
+    world.on_fault(Fault::Disk(1, DiskFault::Rot(Rotting::Record)));
+    assert_eq!(other, bytes_of(&world, 1), "a second disk of three is spared");
+    assert!(world.budget.spared > 0);
+}
+
+#[test]
+fn a_write_that_is_lost_is_in_no_memory_and_on_no_disk() {
+    let mut world = world();
+    world.on_fault(Fault::Disk(2, DiskFault::Astray(Astray::Lost)));
+    world.run_until(10_000_000);
+    assert_eq!(world.tally.writes_astray, 1);
+    assert_eq!(world.budget.damaged, [2].into());
+}
+
+#[test]
+fn a_lost_file_is_gone() {
+    let mut world = world();
+    let segments = |world: &World| {
+        let files = world.machines[1].disk.list().into_iter();
+        files.filter(|(file, _)| matches!(file, FileName::Segment(_))).count()
+    };
+    let before = segments(&world);
+    world.on_fault(Fault::Disk(1, DiskFault::LoseFile));
+    assert_eq!(segments(&world), before - 1);
+}
+
+#[test]
+fn a_full_disk_has_room_again_by_itself() {
+    let mut world = world();
+    world.on_fault(Fault::Disk(0, DiskFault::Full { room: 0, span_us: 2_000_000 }));
+    let full = |world: &World| world.machines[0].disk.faults.capacity < u64::MAX;
+    world.run_until(9_900_000);
+    assert!(full(&world));
+    world.run_until(12_000_000);
+    assert!(!full(&world));
+    assert!(world.machines[0].process.is_some(), "it went on");
+}
+
+#[test]
+fn a_stuck_disk_completes_nothing_until_it_is_free() {
+    let mut world = world();
+    world.on_fault(Fault::Disk(1, DiskFault::Stuck(3_000_000)));
+    world.run_until(8_500_000);
+    let before = bytes_of(&world, 1);
+    world.run_until(10_900_000);
+    assert_eq!(before, bytes_of(&world, 1));
+    world.run_until(13_000_000);
+    assert_ne!(before, bytes_of(&world, 1));
+}
+
+#[test]
+fn a_slow_disk_takes_its_time_and_an_error_ends_the_process() {
+    let mut world = world();
+    let slow = DiskFault::Slow { longest_us: 900_000, span_us: 1_000_000 };
+    world.on_fault(Fault::Disk(0, slow));
+    let trouble = &world.machines[0].trouble;
+    assert_eq!(trouble.slow_us(world.now_us), Some(900_000));
+    assert_eq!(trouble.slow_us(world.now_us + 1_000_000), None);
+    world.on_fault(Fault::Disk(1, DiskFault::Error(1)));
+    world.run_until(9_000_000);
+    assert_eq!(world.tally.ended, 1);
+}
+
+#[test]
+fn a_slow_node_takes_fewer_turns() {
+    let events = |factor| {
+        let mut world = world();
+        let before = world.tally.events;
+        for place in 0..3 {
+            let slow = NodeFault::Slow { factor, span_us: 10_000_000 };
+            world.on_fault(Fault::Node(place, slow));
+        }
+        world.run_until(10_000_000);
+        world.tally.events - before
+    };
+    assert!(events(10_000) < events(1) / 2);
+}
+
+#[test]
+fn a_node_comes_back_with_other_shards_with_nothing_or_with_its_old_memory() {
+    let mut world = world();
+    world.on_fault(Fault::Node(0, NodeFault::Backup));
+    world.on_fault(Fault::Node(0, NodeFault::Reshard(3)));
+    world.run_until(10_000_000);
+    assert_eq!(shards(&world, 0), 3);
+    let copy = world.machines[0].backup.as_ref().map(crate::sim::SimDisk::list);
+    world.on_fault(Fault::Node(0, NodeFault::Wipe));
+    assert!(world.machines[0].disk.list().is_empty());
+    world.on_fault(Fault::Node(0, NodeFault::Restore));
+    assert_eq!(Some(world.machines[0].disk.list()), copy);
+}
+
+#[test]
+fn a_clogged_way_and_a_message_cut_short_break_no_promise() {
+    let mut world = world();
+    world.on_fault(Fault::Link(0, 1, LinkFault::Clog(3_000_000)));
+    world.on_fault(Fault::Link(1, 2, LinkFault::CutShort));
+    world.run_until(20_000_000);
+    assert_eq!((world.tally.clogs, world.tally.cut_short), (1, 1));
+    assert!(world.history.violations().is_empty(), "{:?}", world.history.violations());
+}
