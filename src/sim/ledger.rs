@@ -177,6 +177,12 @@ impl Ledger {
         }
     }
 
+    /// Whether the last group that a disk holds of a file ends behind a byte: what stands further
+    /// on is being written, and nobody can tell yet what its loss would mean.
+    pub(super) fn is_settled(&self, place: Place, file: FileName, byte: u64) -> bool {
+        self.shelves.get(&(place, file)).is_none_or(|shelf| byte < shelf.end)
+    }
+
     /// The records that `bytes` of a file touch; `None` = it is not known what stands there.
     pub(super) fn touched(
         &self,

@@ -119,7 +119,7 @@ impl World {
         for _ in 0..DRAWS_MAX {
             let Some((file, offset)) = self.draw_byte(place, rotting, &mut chance) else { return };
             let bytes = offset..offset + 1;
-            if self.may_damage(place, file, &bytes) {
+            if self.ledger.is_settled(place, file, offset) && self.may_damage(place, file, &bytes) {
                 let bit = chance.random();
                 self.machines[place].disk.rot(file, offset, bit);
                 self.ledger.spoil(place, file, &bytes);
