@@ -35,11 +35,9 @@ impl World {
     /// Sends a frame to a node, if there is a link.
     pub(super) fn send(&mut self, place: Place, to: NodeId, bytes: &Bytes) {
         let Some(&to) = self.places.get(&to) else { return };
-        if !self.machines[place].links.contains_key(&to) {
-            return;
-        }
+        let Some(&to_life) = self.machines[place].links.get(&to) else { return };
         self.tally.messages += 1;
-        let from_life = self.machines[place].life;
+        let lives = (self.machines[place].life, to_life);
         let copies = self.pass(place, to, bytes.len());
         let cut = !self.network.passes(place, to);
         self.keep(Lane::Node(place), "send", || facts::sent(bytes, to, copies.len(), cut));
@@ -56,10 +54,7 @@ impl World {
                     damaged.freeze()
                 }
             };
-            self.schedule(
-                copy.delay_us,
-                Happening::Frame { place: to, from: place, from_life, bytes },
-            );
+            self.schedule(copy.delay_us, Happening::Frame { place: to, from: place, lives, bytes });
         }
     }
 
@@ -70,10 +65,19 @@ impl World {
         self.network.send(from, to, bytes, self.now_us, &mut chance)
     }
 
-    pub(super) fn on_frame(&mut self, place: Place, from: Place, from_life: u64, bytes: &Bytes) {
+    /// A frame arrives, sent in one life of its sender to one life of its receiver. One for a past
+    /// life of the receiver goes unheard: until nodes remember request ids, a leader that refused a
+    /// write before it died would else make it now.
+    pub(super) fn on_frame(
+        &mut self,
+        place: Place,
+        from: Place,
+        (from_life, to_life): (u64, u64),
+        bytes: &Bytes,
+    ) {
         let life = self.machines[place].life;
-        if self.machines[place].process.is_none() || !self.machines[place].links.contains_key(&from)
-        {
+        let is_linked = self.machines[place].links.contains_key(&from);
+        if !self.is_alive(place, to_life) || !is_linked {
             let facts = Facts::Arrived { from, heard: false };
             self.keep(Lane::Node(place), "unheard", || Said { facts, ..Said::default() });
             // What a kernel does with bytes for a connection that it does not know.

@@ -155,7 +155,7 @@ pub(super) enum Happening {
     /// A deadline is due.
     Wake { place: Place, life: u64, due_us: u64 },
     /// A frame arrives.
-    Frame { place: Place, from: Place, from_life: u64, bytes: Bytes },
+    Frame { place: Place, from: Place, lives: (u64, u64), bytes: Bytes },
     /// A node tries to reach an address.
     Dial { place: Place, life: u64, addr: String },
     /// A greeting arrives: at the dialled node, back at the dialler, and the go-ahead.
@@ -346,8 +346,8 @@ impl World {
                     self.with(place, Process::on_wake);
                 }
             }
-            Happening::Frame { place, from, from_life, bytes } => {
-                self.on_frame(place, from, from_life, &bytes);
+            Happening::Frame { place, from, lives, bytes } => {
+                self.on_frame(place, from, lives, &bytes);
             }
             Happening::Dial { place, life, addr } => self.on_dial(place, life, addr),
             Happening::Greeting { place, life, from, from_life, step } => {
