@@ -81,7 +81,7 @@ impl World {
             let facts = Facts::Arrived { from, heard: false };
             self.keep(Lane::Node(place), "unheard", || Said { facts, ..Said::default() });
             // What a kernel does with bytes for a connection that it does not know.
-            return self.reset(from, from_life, place, life);
+            return self.reset(from, from_life, place, to_life);
         }
         self.note(place, "frame", bytes);
         let facts = Facts::Arrived { from, heard: true };
