@@ -1,8 +1,8 @@
 //! The one vocabulary that every protocol speaks: requests, replies, and what can go wrong.
 //!
 //! A protocol turns bytes into a [`Request`] and a [`Reply`] into bytes and decides nothing. Three
-//! outcomes only: OK, REFUSED (never applied, now or later), UNKNOWN (may have been applied; a
-//! retry with the same request id is safe).
+//! outcomes only: OK, REFUSED (never applied, now or later), UNKNOWN (may have been applied; its
+//! key must be read before it is written again).
 
 mod fault;
 mod session;

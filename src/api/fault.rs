@@ -12,7 +12,7 @@ use crate::limits;
 pub enum Outcome {
     /// It was not applied and never will be.
     Refused,
-    /// It may have been applied, or may still be; a retry with the same request id is safe.
+    /// It may have been applied, or may still be: its key must be read before it is written again.
     Unknown,
 }
 
@@ -152,7 +152,7 @@ pub enum Fault {
     /// The write may have been applied.
     #[error(
         "it is not known whether the write was applied ({detail}); \
-         a retry with request id {id:032x} is safe",
+         read the key before you write it again (request id {id:032x})",
         id = request_id.0
     )]
     OutcomeUnknown {

@@ -3,7 +3,7 @@
 //!
 //! The coordinator leads itself where it can, else it forwards, and to the next member when the
 //! first is silent. From the moment at which a leader may have minted, no failure is a refusal any
-//! more: the outcome is unknown, and a retry with the same request id is safe.
+//! more: the outcome is unknown, and its key must be read first.
 
 use super::super::message::{CallId, Message, Nack};
 use super::super::operations::OperationId;
