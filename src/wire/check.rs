@@ -1,12 +1,17 @@
-//! The limits that every protocol checks before a request exists: keys, values, batches.
+//! What every protocol checks before a request exists: the limits of keys, values and batches, the
+//! words for levels, the text of context tokens.
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
-use crate::api::{Fault, Op, Session};
+use crate::api::{Fault, Level, Op, Session};
 use crate::hash::{BucketId, Key};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_KEYS_MAX, KEY_BYTES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_KEYS_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX};
 
 /// The key of these bytes in the default bucket, if it is not too long.
 pub(super) fn key(bytes: Bytes) -> Result<Key, Fault> {
@@ -39,6 +44,36 @@ pub(super) fn batch(mut items: Vec<(Key, Bytes)>) -> Result<Op, Fault> {
         items.retain(|_| last.pop().expect("there is one mark for each item"));
     }
     Ok(Op::Batch { items })
+}
+
+/// The level of this name.
+pub(super) fn level(name: &str) -> Result<Level, Fault> {
+    Level::from_name(name).ok_or_else(|| Fault::BadRequest {
+        text: format!("{name:?} is no level; the levels are one, sloppy, quorum, strict, all"),
+    })
+}
+
+/// The context token of this text. The empty one says "I have seen nothing".
+pub(super) fn context(text: &[u8]) -> Result<Bytes, Fault> {
+    if text.len() > CONTEXT_BYTES_MAX * 2 {
+        let text = format!("the context token is longer than {CONTEXT_BYTES_MAX} bytes");
+        return Err(Fault::BadContext { text });
+    }
+    from_base64(text).ok_or_else(|| Fault::BadContext {
+        text: "the context token is not base64url, as reads return it".to_string(),
+    })
+}
+
+/// Base64 in either alphabet, with or without padding.
+pub(super) fn from_base64(text: &[u8]) -> Option<Bytes> {
+    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(false);
+    const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+    const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+    let url_safe = text.iter().any(|byte| matches!(byte, b'-' | b'_'));
+    let decoded = if url_safe { URL_SAFE.decode(text) } else { STANDARD.decode(text) };
+    decoded.ok().map(Bytes::from)
 }
 
 /// Tells the session which keys an operation writes.

@@ -9,10 +9,6 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{Error, MapAccess, Visitor};
@@ -21,7 +17,8 @@ use serde_json::value::RawValue;
 use super::text;
 use crate::api::{Fault, Level, RequestId};
 use crate::hash::Token;
-use crate::limits::{CONTEXT_BYTES_MAX, TIMEOUT_MS_MAX};
+use crate::limits::TIMEOUT_MS_MAX;
+use crate::wire::check::{self, from_base64};
 
 /// Every field that a request may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +119,7 @@ impl<'a> Fields<'a> {
     /// The level of this request, if it names one.
     pub(super) fn level(&self) -> Result<Option<Level>, Fault> {
         let Some(name) = self.text(Field::Level)? else { return Ok(None) };
-        Level::from_name(&name).map(Some).ok_or_else(|| {
-            bad(format!("{name:?} is no level; the levels are one, sloppy, quorum, strict, all"))
-        })
+        check::level(&name).map(Some)
     }
 
     /// Milliseconds that the request may take, if it says.
@@ -152,16 +147,7 @@ impl<'a> Fields<'a> {
     /// The context token, if there is one. The empty one says "I have seen nothing".
     pub(super) fn context(&self) -> Result<Option<Bytes>, Fault> {
         let Some(text) = self.text(Field::Context)? else { return Ok(None) };
-        if text.len() > CONTEXT_BYTES_MAX * 2 {
-            let text = format!("the context token is longer than {CONTEXT_BYTES_MAX} bytes");
-            return Err(Fault::BadContext { text });
-        }
-        match from_base64(text.as_bytes()) {
-            Some(token) => Ok(Some(token)),
-            None => Err(Fault::BadContext {
-                text: "the context token is not base64url, as reads return it".to_string(),
-            }),
-        }
+        check::context(text.as_bytes()).map(Some)
     }
 
     /// Whether keys and values are base64 in the request and its reply.
@@ -201,18 +187,6 @@ pub(super) fn bytes_of(line: &Bytes, raw: &str, base64: bool) -> Result<Bytes, F
         return Err(bad("with encoding base64, keys and values are strings".to_string()));
     }
     from_base64(&bytes).ok_or_else(|| bad("a key or value is not base64 as it says".to_string()))
-}
-
-/// Either alphabet, with or without padding.
-fn from_base64(text: &[u8]) -> Option<Bytes> {
-    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(false);
-    const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
-    let url_safe = text.iter().any(|byte| matches!(byte, b'-' | b'_'));
-    let decoded = if url_safe { URL_SAFE.decode(text) } else { STANDARD.decode(text) };
-    decoded.ok().map(Bytes::from)
 }
 
 pub(super) fn bad(text: String) -> Fault {

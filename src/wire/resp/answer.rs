@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::commands::Command;
 use super::plan::Client;
 use super::writer::Writer;
-use super::{Version, node};
+use super::{Version, describe, node};
 use crate::api::{Fault, Reply, Session};
 use crate::causality::Entry;
 use crate::hash::{Key, Token};
@@ -34,7 +34,6 @@ pub(super) enum Body {
     Null,
     Bulks(Vec<Bytes>),
     Number(i64),
-    EmptyMap,
     EmptyPage,
     Pong(Option<Bytes>),
     Hello,
@@ -43,6 +42,8 @@ pub(super) enum Body {
     Info(Vec<Bytes>),
     Settings(Vec<Bytes>),
     Commands(Vec<Option<&'static Command>>),
+    Manual(Vec<&'static Command>),
+    Help(&'static Command),
     /// The number of keys that a DEL removed.
     Deleted,
     /// The number of names that exist.
@@ -92,7 +93,6 @@ fn immediate(writer: &mut Writer<'_>, body: Body, facts: &Facts<'_>) {
             }
         }
         Body::Number(number) => writer.signed(number),
-        Body::EmptyMap => writer.map(0),
         Body::EmptyPage => put_page(writer, Token(0), &[]),
         Body::Pong(None) => writer.simple("PONG"),
         Body::Hello => node::put_hello(writer, facts),
@@ -100,7 +100,9 @@ fn immediate(writer: &mut Writer<'_>, body: Body, facts: &Facts<'_>) {
         Body::ClientLine(client) => node::put_client(writer, &client, facts),
         Body::Info(sections) => node::put_info(writer, &sections, facts),
         Body::Settings(patterns) => node::put_settings(writer, &patterns, facts),
-        Body::Commands(commands) => node::put_commands(writer, &commands),
+        Body::Commands(commands) => describe::put_commands(writer, &commands),
+        Body::Manual(commands) => describe::put_manual(writer, &commands),
+        Body::Help(command) => describe::put_help(writer, command),
         Body::Deleted
         | Body::Existing
         | Body::Value { .. }

@@ -6,6 +6,7 @@ mod answer;
 mod arguments;
 pub mod commands;
 mod decoder;
+mod describe;
 mod inline;
 mod node;
 mod plan;

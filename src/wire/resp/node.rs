@@ -1,5 +1,5 @@
-//! Commands about the connection, the node and the commands themselves: HELLO, CLIENT, COMMAND,
-//! CONFIG, INFO. Clients call them when they connect, so none may fail where Redis does not.
+//! Commands about the connection and the node: HELLO, CLIENT, CONFIG, INFO. Clients call them when
+//! they connect, so none may fail where Redis does not.
 
 use std::fmt::Write;
 
@@ -8,8 +8,9 @@ use bytes::Bytes;
 use super::Version;
 use super::answer::Body;
 use super::arguments::Arguments;
-use super::commands::{self, Command, Group, TABLE, Verdict};
-use super::plan::{Client, Refusal, not_supported, syntax_error, wrong_number};
+use super::commands::Command;
+use super::describe;
+use super::plan::{Client, Refusal, not_supported, syntax_error};
 use super::writer::Writer;
 use crate::cluster::Phase;
 use crate::limits::{CONNECTIONS_MAX, RESP_BULK_BYTES_MAX};
@@ -48,17 +49,20 @@ pub(super) fn hello(client: &mut Client, arguments: Arguments<'_>) -> Result<Bod
 }
 
 /// CLIENT and its subcommands. Unknown ones are an error that clients expect from older servers.
-pub(super) fn client(client: &mut Client, arguments: Arguments<'_>) -> Result<Body, Refusal> {
-    let word = arguments.at(1).to_ascii_lowercase();
-    let body = match (word.as_slice(), arguments.len()) {
-        (b"id", 2) => Body::ClientId,
-        (b"getname", 2) if client.name.is_empty() => Body::Null,
-        (b"getname", 2) => Body::Bulk(client.name.clone()),
-        (b"setname", 3) => {
+pub(super) fn client(
+    client: &mut Client,
+    command: &'static Command,
+    arguments: Arguments<'_>,
+) -> Result<Body, Refusal> {
+    let body = match describe::subcommand(command, arguments)? {
+        "id" => Body::ClientId,
+        "getname" if client.name.is_empty() => Body::Null,
+        "getname" => Body::Bulk(client.name.clone()),
+        "setname" => {
             client.name = client_name(arguments, 2)?;
             Body::Done
         }
-        (b"setinfo", 4) => {
+        "setinfo" => {
             let value = client_name(arguments, 3)?;
             if arguments.is(2, "lib-name") {
                 client.library = value;
@@ -70,22 +74,13 @@ pub(super) fn client(client: &mut Client, arguments: Arguments<'_>) -> Result<Bo
             Body::Done
         }
         // This connection is the only one that a connection is shown.
-        (b"info", 2) | (b"list", _) => Body::ClientLine(Box::new(client.clone())),
-        (b"no-evict" | b"no-touch", 3) => Body::Done,
-        (b"reply", 3) if arguments.is(2, "on") => Body::Done,
-        (b"tracking", 3) if arguments.is(2, "off") => Body::Done,
-        (b"getredir", 2) => Body::Number(-1),
-        (
-            b"id" | b"getname" | b"setname" | b"setinfo" | b"info" | b"no-evict" | b"no-touch"
-            | b"getredir",
-            _,
-        ) => return Err(wrong_number(&format!("client|{}", word.escape_ascii()))),
-        _ => {
-            return Err(Refusal::Text(format!(
-                "ERR unknown subcommand '{}' of CLIENT: this version does not have it",
-                arguments.shown(1, NAME_BYTES_MAX)
-            )));
-        }
+        "info" | "list" => Body::ClientLine(Box::new(client.clone())),
+        "no-evict" | "no-touch" => Body::Done,
+        "reply" if arguments.is(2, "on") => Body::Done,
+        "tracking" if arguments.is(2, "off") => Body::Done,
+        "getredir" => Body::Number(-1),
+        "help" => Body::Help(command),
+        _ => return Err(describe::unknown_subcommand(command, arguments)),
     };
     Ok(body)
 }
@@ -101,71 +96,13 @@ fn client_name(arguments: Arguments<'_>, index: usize) -> Result<Bytes, Refusal>
     Ok(Bytes::copy_from_slice(name))
 }
 
-/// COMMAND and its subcommands.
-pub(super) fn command(arguments: Arguments<'_>) -> Result<Body, Refusal> {
-    let served = || TABLE.iter().filter(|command| is_served(command));
-    let word = arguments.at(1).to_ascii_lowercase();
-    let body = match (word.as_slice(), arguments.len()) {
-        (_, 1) | (b"info", 2) => Body::Commands(served().map(Some).collect()),
-        (b"info", _) => Body::Commands(
-            arguments
-                .bytes_from(2)
-                .map(|name| commands::find(&name).filter(|command| is_served(command)))
-                .collect(),
-        ),
-        (b"count", 2) => {
-            Body::Number(i64::try_from(served().count()).expect("there are a few hundred"))
-        }
-        (b"list", 2) => Body::Bulks(
-            served().map(|command| Bytes::from_static(command.name.as_bytes())).collect(),
-        ),
-        // The texts of the Redis manual are not ours; an empty map is what clients take for none.
-        (b"docs", _) => Body::EmptyMap,
-        (b"getkeys", 3..) => return keys_of(arguments),
-        (b"count" | b"list" | b"getkeys", _) => {
-            return Err(wrong_number(&format!("command|{}", word.escape_ascii())));
-        }
-        _ => {
-            return Err(Refusal::Text(format!(
-                "ERR unknown subcommand '{}' of COMMAND: this version does not have it",
-                arguments.shown(1, NAME_BYTES_MAX)
-            )));
-        }
-    };
-    Ok(body)
-}
-
-fn is_served(command: &Command) -> bool {
-    matches!(command.verdict, Verdict::Served(_))
-}
-
-/// COMMAND GETKEYS: the keys of the command that follows.
-fn keys_of(arguments: Arguments<'_>) -> Result<Body, Refusal> {
-    let refuse = |text: &str| Err(Refusal::Text(format!("ERR {text}")));
-    let words = arguments.len() - 2;
-    let Some(command) = commands::find(arguments.at(2)).filter(|command| is_served(command)) else {
-        return refuse("Invalid command specified");
-    };
-    if !command.takes(words) {
-        return refuse("Invalid number of arguments specified for command");
-    }
-    let (first, last, step) = command.keys;
-    if step == 0 {
-        return refuse("The command has no key arguments");
-    }
-    let first = usize::from(first.unsigned_abs());
-    let end = if last < 0 { words } else { usize::from(last.unsigned_abs()) + 1 };
-    let step = usize::from(step.unsigned_abs());
-    Ok(Body::Bulks((first..end).step_by(step).map(|index| arguments.bytes(index + 2)).collect()))
-}
-
 /// CONFIG GET; everything else of CONFIG is refused.
-pub(super) fn config(arguments: Arguments<'_>) -> Result<Body, Refusal> {
-    if arguments.is(1, "get") && arguments.len() > 2 {
-        return Ok(Body::Settings(arguments.bytes_from(2).collect()));
-    }
-    if arguments.is(1, "get") {
-        return Err(wrong_number("config|get"));
+pub(super) fn config(command: &'static Command, arguments: Arguments<'_>) -> Result<Body, Refusal> {
+    if command.subcommand(arguments.at(1)).is_some() {
+        return Ok(match describe::subcommand(command, arguments)? {
+            "help" => Body::Help(command),
+            _ => Body::Settings(arguments.bytes_from(2).collect()),
+        });
     }
     let what = format!("CONFIG {}", arguments.shown(1, NAME_BYTES_MAX).to_ascii_uppercase());
     Err(not_supported(&what, "settings are flags, variables and a file, read at the start").into())
@@ -191,7 +128,7 @@ pub(super) fn put_hello(writer: &mut Writer<'_>, facts: &Facts<'_>) {
     put_pair(writer, "peerage_version", env!("CARGO_PKG_VERSION"));
 }
 
-fn put_pair(writer: &mut Writer<'_>, name: &str, value: &str) {
+pub(super) fn put_pair(writer: &mut Writer<'_>, name: &str, value: &str) {
     writer.bulk(name.as_bytes());
     writer.bulk(value.as_bytes());
 }
@@ -254,47 +191,6 @@ fn matches(pattern: &[u8], name: &str) -> bool {
             name.as_bytes().get(..head.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(head))
         }
         None => pattern.eq_ignore_ascii_case(name.as_bytes()),
-    }
-}
-
-/// The reply to COMMAND and COMMAND INFO.
-pub(super) fn put_commands(writer: &mut Writer<'_>, commands: &[Option<&'static Command>]) {
-    writer.array(commands.len());
-    for command in commands {
-        let Some(command) = command else {
-            writer.null();
-            continue;
-        };
-        let flags: &[&str] = match command.group {
-            Group::Read => &["readonly"],
-            Group::Write => &["write", "denyoom"],
-            Group::Connection | Group::Refused => &["loading", "stale", "fast"],
-        };
-        let categories: &[&str] = match command.group {
-            Group::Read => &["@read"],
-            Group::Write => &["@write"],
-            Group::Connection | Group::Refused => &["@connection"],
-        };
-        let (first, last, step) = command.keys;
-        writer.array(10);
-        writer.bulk(command.name.as_bytes());
-        writer.signed(i64::from(command.arity));
-        put_words(writer, flags);
-        writer.signed(i64::from(first));
-        writer.signed(i64::from(last));
-        writer.signed(i64::from(step));
-        put_words(writer, categories);
-        // Tips, key specifications, subcommands: the positions above say all there is.
-        writer.array(0);
-        writer.array(0);
-        writer.array(0);
-    }
-}
-
-fn put_words(writer: &mut Writer<'_>, words: &[&str]) {
-    writer.set(words.len());
-    for word in words {
-        writer.simple(word);
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::answer::{Answer, Body};
 use super::arguments::Arguments;
 use super::commands::{self, Command, Verb, Verdict};
-use super::{Version, node};
+use super::{Version, describe, node};
 use crate::api::{Fault, Op, Request, Scan, Session, WriteContext};
 use crate::hash::{BucketId, Key, Token};
 use crate::limits::{KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX};
@@ -121,7 +121,7 @@ impl Planner {
             | Verb::Client
             | Verb::Command
             | Verb::Info
-            | Verb::Config => self.about_connection(verb, arguments, session),
+            | Verb::Config => self.about_connection(command, verb, arguments, session),
         }
     }
 
@@ -258,6 +258,7 @@ impl Planner {
 
     fn about_connection(
         &mut self,
+        command: &'static Command,
         verb: Verb,
         arguments: Arguments<'_>,
         session: &mut Session,
@@ -277,10 +278,10 @@ impl Planner {
                 Body::Simple("RESET")
             }
             Verb::Hello => node::hello(&mut self.client, arguments)?,
-            Verb::Client => node::client(&mut self.client, arguments)?,
-            Verb::Command => node::command(arguments)?,
+            Verb::Client => node::client(&mut self.client, command, arguments)?,
+            Verb::Command => describe::command(command, arguments)?,
             Verb::Info => Body::Info(arguments.bytes_from(1).collect()),
-            Verb::Config => node::config(arguments)?,
+            Verb::Config => node::config(command, arguments)?,
             Verb::Get
             | Verb::Set
             | Verb::Del

@@ -1,102 +1,14 @@
-//! Every command that Redis has, and what becomes of it here: served, in a later version, or never,
-//! with the reason and the way out. One table; COMMAND, the sniffer and the documentation read it.
+//! The table itself: what is served, and for everything else the reason and the way out.
 //!
-//! Arities and key positions are those of Redis 7.4 (its COMMAND reply), so that cluster-aware
-//! clients find the keys of a command.
+//! To serve a command, replace its line: name, verb, arity, group, then the positions of its keys
+//! and what it says about itself. Everything that names commands reads this table.
 
-/// One command.
-#[derive(Debug)]
-pub struct Command {
-    /// Its name in lower case.
-    pub name: &'static str,
-    /// What becomes of it.
-    pub verdict: Verdict,
-    /// Number of words, its name included; below zero: at least that many. 0: not served.
-    pub arity: i8,
-    /// Index of the first key, of the last (from the end where below zero), and the step between
-    /// them; zeros where it names no keys.
-    pub keys: (i8, i8, i8),
-    /// What it is for.
-    pub group: Group,
-}
+use super::{Command, Group, Verb, later, never, served, subcommands};
 
-/// What becomes of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It works.
-    Served(Verb),
-    /// It will, in a later version or in another mode; the text says which, and the way out.
-    Later(&'static str),
-    /// It will not; the text says why, and the way out.
-    Never(&'static str),
-}
-
-/// What a command is for, as far as its flags go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// It reads.
-    Read,
-    /// It writes.
-    Write,
-    /// It is about the connection or the node.
-    Connection,
-    /// It is not served.
-    Refused,
-}
-
-/// Commands that are served; several names may share one.
-#[expect(missing_docs, reason = "each is the Redis command of its name")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    Get,
-    Set,
-    Del,
-    Exists,
-    Mget,
-    Mset,
-    Strlen,
-    Type,
-    Dbsize,
-    Scan,
-    Keys,
-    Ping,
-    Echo,
-    Quit,
-    Select,
-    Reset,
-    Hello,
-    Client,
-    Command,
-    Info,
-    Config,
-}
-
-impl Command {
-    /// Whether it may have this number of words, its name included.
-    pub(super) fn takes(&self, words: usize) -> bool {
-        let bound = usize::from(self.arity.unsigned_abs());
-        if self.arity < 0 { words >= bound } else { words == bound }
-    }
-}
-
-/// The command of this name, in any case.
-pub fn find(name: &[u8]) -> Option<&'static Command> {
-    let mut lower = [0; NAME_BYTES_MAX];
-    let lower = lower.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    let lower: &[u8] = lower;
-    let index = TABLE.binary_search_by(|command| command.name.as_bytes().cmp(lower)).ok()?;
-    TABLE.get(index)
-}
-
-/// Length of the longest name.
-const NAME_BYTES_MAX: usize = 20;
-
-pub(super) const EXPIRY: &str =
+pub(in crate::wire::resp) const EXPIRY: &str =
     "keys do not expire in this version, a later one has it; DEL what is no longer needed";
-pub(super) const CONDITIONAL: &str = "it is true only where one node decides, so it will exist in \
-    primary-secondary mode; without a master two nodes could both say yes";
+pub(in crate::wire::resp) const CONDITIONAL: &str = "it is true only where one node decides, so \
+    it will exist in primary-secondary mode; without a master two nodes could both say yes";
 const COUNTERS: &str = "counters that add up without a master come in a later version";
 const GETDEL: &str = "it comes in a later version; GET and then DEL until then";
 const SUBSTRING: &str = "it comes in a later version; GET reads the whole value";
@@ -127,26 +39,6 @@ const PERSISTENCE: &str = "every acknowledged write is in the log already";
 const PROCESS: &str = "the process is controlled by signals and flags, never by clients of data";
 const MODULES: &str = "it belongs to a module of Redis that has no counterpart here";
 
-const fn served(
-    name: &'static str,
-    verb: Verb,
-    arity: i8,
-    keys: (i8, i8, i8),
-    group: Group,
-) -> Command {
-    Command { name, verdict: Verdict::Served(verb), arity, keys, group }
-}
-
-const fn later(name: &'static str, why: &'static str) -> Command {
-    let verdict = Verdict::Later(why);
-    Command { name, verdict, arity: 0, keys: (0, 0, 0), group: Group::Refused }
-}
-
-const fn never(name: &'static str, why: &'static str) -> Command {
-    let verdict = Verdict::Never(why);
-    Command { name, verdict, arity: 0, keys: (0, 0, 0), group: Group::Refused }
-}
-
 /// Sorted by name.
 pub static TABLE: &[Command] = &[
     later("acl", AUTH),
@@ -172,26 +64,41 @@ pub static TABLE: &[Command] = &[
     never("bzpopmin", SORTED),
     never("cf.add", MODULES),
     never("cf.exists", MODULES),
-    served("client", Verb::Client, -2, (0, 0, 0), Group::Connection),
+    served("client", Verb::Client, -2, Group::Connection).with(subcommands::CLIENT).says(
+        "SUBCOMMAND [argument ...]",
+        "what this connection says about itself, and is told of itself",
+    ),
     later("cluster", CLUSTER),
     never("cms.initbydim", MODULES),
-    served("command", Verb::Command, -1, (0, 0, 0), Group::Connection),
-    served("config", Verb::Config, -2, (0, 0, 0), Group::Connection),
+    served("command", Verb::Command, -1, Group::Node).with(subcommands::COMMAND).says(
+        "[SUBCOMMAND [argument ...]]",
+        "every command that is served, with the positions of its keys",
+    ),
+    served("config", Verb::Config, -2, Group::Node).with(subcommands::CONFIG).says(
+        "SUBCOMMAND [argument ...]",
+        "the settings of Redis that clients ask for, as they are true here",
+    ),
     later("copy", CONDITIONAL),
-    served("dbsize", Verb::Dbsize, 1, (0, 0, 0), Group::Read),
+    served("dbsize", Verb::Dbsize, 1, Group::Read)
+        .says("", "the number of keys in the whole cluster"),
     never("debug", PROCESS),
     later("decr", COUNTERS),
     later("decrby", COUNTERS),
-    served("del", Verb::Del, -2, (1, -1, 1), Group::Write),
+    served("del", Verb::Del, -2, Group::Removal).keys(1, -1, 1).says(
+        "key [key ...]",
+        "removes keys, each with all of its siblings; answers how many were there",
+    ),
     later("discard", CONDITIONAL),
     never("dump", DUMPS),
-    served("echo", Verb::Echo, 2, (0, 0, 0), Group::Connection),
+    served("echo", Verb::Echo, 2, Group::Connection).says("message", "answers the message"),
     never("eval", SCRIPTS),
     never("eval_ro", SCRIPTS),
     never("evalsha", SCRIPTS),
     never("evalsha_ro", SCRIPTS),
     later("exec", CONDITIONAL),
-    served("exists", Verb::Exists, -2, (1, -1, 1), Group::Read),
+    served("exists", Verb::Exists, -2, Group::Read)
+        .keys(1, -1, 1)
+        .says("key [key ...]", "how many of these keys are there"),
     later("expire", EXPIRY),
     later("expireat", EXPIRY),
     later("expiretime", EXPIRY),
@@ -236,7 +143,9 @@ pub static TABLE: &[Command] = &[
     never("georadiusbymember_ro", GEO),
     never("geosearch", GEO),
     never("geosearchstore", GEO),
-    served("get", Verb::Get, 2, (1, 1, 1), Group::Read),
+    served("get", Verb::Get, 2, Group::Read)
+        .keys(1, 1, 1)
+        .says("key", "the value of a key: of siblings the winner, of an absent key null"),
     later("getbit", SUBSTRING),
     later("getdel", GETDEL),
     later("getex", EXPIRY),
@@ -244,7 +153,10 @@ pub static TABLE: &[Command] = &[
     later("getset", CONDITIONAL),
     never("graph.query", MODULES),
     later("hdel", HASHES),
-    served("hello", Verb::Hello, -1, (0, 0, 0), Group::Connection),
+    served("hello", Verb::Hello, -1, Group::Connection).says(
+        "[version [SETNAME name]]",
+        "agrees on the version of the protocol; answers facts about the node",
+    ),
     later("hexists", HASHES),
     later("hexpire", HASHES),
     later("hexpireat", HASHES),
@@ -272,14 +184,16 @@ pub static TABLE: &[Command] = &[
     later("incr", COUNTERS),
     later("incrby", COUNTERS),
     later("incrbyfloat", CONDITIONAL),
-    served("info", Verb::Info, -1, (0, 0, 0), Group::Connection),
+    served("info", Verb::Info, -1, Group::Node)
+        .says("[section ...]", "facts about this node and its cluster"),
     never("json.del", MODULES),
     never("json.get", MODULES),
     never("json.mget", MODULES),
     never("json.mset", MODULES),
     never("json.set", MODULES),
     never("json.type", MODULES),
-    served("keys", Verb::Keys, 2, (0, 0, 0), Group::Read),
+    served("keys", Verb::Keys, 2, Group::Read)
+        .says("pattern", "the keys that match, 10,000 at most"),
     later("kv.bucket", OWN),
     later("kv.conflicts", OWN),
     later("kv.consistency", OWN),
@@ -308,12 +222,16 @@ pub static TABLE: &[Command] = &[
     never("lset", LISTS),
     never("ltrim", LISTS),
     later("memory", ADMIN),
-    served("mget", Verb::Mget, -2, (1, -1, 1), Group::Read),
+    served("mget", Verb::Mget, -2, Group::Read)
+        .keys(1, -1, 1)
+        .says("key [key ...]", "the values of keys, each read by itself"),
     never("migrate", DUMPS),
     never("module", PROCESS),
     later("monitor", ADMIN),
     never("move", ONE_DATABASE),
-    served("mset", Verb::Mset, -3, (1, -1, 2), Group::Write),
+    served("mset", Verb::Mset, -3, Group::Write)
+        .keys(1, -1, 2)
+        .says("key value [key value ...]", "writes keys, all or nothing"),
     later("msetnx", CONDITIONAL),
     later("multi", CONDITIONAL),
     later("object", ADMIN),
@@ -326,7 +244,8 @@ pub static TABLE: &[Command] = &[
     later("pfdebug", HYPERLOGLOG),
     later("pfmerge", HYPERLOGLOG),
     later("pfselftest", HYPERLOGLOG),
-    served("ping", Verb::Ping, -1, (0, 0, 0), Group::Connection),
+    served("ping", Verb::Ping, -1, Group::Connection)
+        .says("[message]", "answers PONG, or the message"),
     later("psetex", EXPIRY),
     later("psubscribe", EVENTS),
     never("psync", REPLICATION),
@@ -334,7 +253,7 @@ pub static TABLE: &[Command] = &[
     later("publish", EVENTS),
     later("pubsub", EVENTS),
     later("punsubscribe", EVENTS),
-    served("quit", Verb::Quit, -1, (0, 0, 0), Group::Connection),
+    served("quit", Verb::Quit, -1, Group::Connection).says("[argument ...]", "ends the connection"),
     later("randomkey", ADMIN),
     later("readonly", CLUSTER),
     later("readwrite", CLUSTER),
@@ -342,7 +261,8 @@ pub static TABLE: &[Command] = &[
     later("renamenx", CONDITIONAL),
     never("replconf", REPLICATION),
     never("replicaof", REPLICATION),
-    served("reset", Verb::Reset, 1, (0, 0, 0), Group::Connection),
+    served("reset", Verb::Reset, 1, Group::Connection)
+        .says("", "forgets what the connection has chosen and was shown"),
     never("restore", DUMPS),
     never("restore-asking", REPLICATION),
     later("role", ADMIN),
@@ -352,13 +272,19 @@ pub static TABLE: &[Command] = &[
     never("rpushx", LISTS),
     later("sadd", SETS),
     never("save", PERSISTENCE),
-    served("scan", Verb::Scan, -2, (0, 0, 0), Group::Read),
+    served("scan", Verb::Scan, -2, Group::Read).says(
+        "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+        "a page of the keys of the whole cluster",
+    ),
     later("scard", SETS),
     never("script", SCRIPTS),
     later("sdiff", SETS),
     later("sdiffstore", SETS),
-    served("select", Verb::Select, 2, (0, 0, 0), Group::Connection),
-    served("set", Verb::Set, -3, (1, 1, 1), Group::Write),
+    served("select", Verb::Select, 2, Group::Connection).says("index", "knows database 0"),
+    served("set", Verb::Set, -3, Group::Write).keys(1, 1, 1).says(
+        "key value [option ...]",
+        "writes a key: replaces what this connection was shown, else all",
+    ),
     later("setbit", CONDITIONAL),
     later("setex", EXPIRY),
     later("setnx", CONDITIONAL),
@@ -381,7 +307,9 @@ pub static TABLE: &[Command] = &[
     later("srem", SETS),
     later("sscan", SETS),
     later("ssubscribe", EVENTS),
-    served("strlen", Verb::Strlen, 2, (1, 1, 1), Group::Read),
+    served("strlen", Verb::Strlen, 2, Group::Read)
+        .keys(1, 1, 1)
+        .says("key", "the length of a value in bytes, 0 of an absent key"),
     later("subscribe", EVENTS),
     later("substr", SUBSTRING),
     later("sunion", SETS),
@@ -396,8 +324,10 @@ pub static TABLE: &[Command] = &[
     never("ts.add", MODULES),
     never("ts.range", MODULES),
     later("ttl", EXPIRY),
-    served("type", Verb::Type, 2, (1, 1, 1), Group::Read),
-    served("unlink", Verb::Del, -2, (1, -1, 1), Group::Write),
+    served("type", Verb::Type, 2, Group::Read)
+        .keys(1, 1, 1)
+        .says("key", "string, or none of an absent key"),
+    served("unlink", Verb::Del, -2, Group::Removal).keys(1, -1, 1).says("key [key ...]", "as DEL"),
     later("unsubscribe", EVENTS),
     later("unwatch", CONDITIONAL),
     later("vadd", SEARCH),
@@ -462,49 +392,3 @@ pub static TABLE: &[Command] = &[
     never("zunion", SORTED),
     never("zunionstore", SORTED),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_sorted_and_every_name_is_found_in_any_case() {
-        assert!(TABLE.is_sorted_by(|left, right| left.name < right.name));
-        let longest = TABLE.iter().map(|command| command.name.len()).max();
-        assert_eq!(longest, Some(NAME_BYTES_MAX));
-        for command in TABLE {
-            let found = find(command.name.to_ascii_uppercase().as_bytes()).unwrap();
-            assert_eq!(found.name, command.name);
-        }
-        assert!(find(b"nonsense").is_none());
-        assert!(find(b"").is_none());
-        assert!(find(&[b'a'; 1_000]).is_none());
-    }
-
-    #[test]
-    fn the_documentation_names_every_command_and_every_reason() {
-        let document = include_str!("../../../docs/protocols.md");
-        for command in TABLE {
-            let name = format!("`{}`", command.name.to_ascii_uppercase());
-            assert!(document.contains(&name), "{name}");
-            if let Verdict::Later(why) | Verdict::Never(why) = command.verdict {
-                let row = document.lines().find(|line| {
-                    line.starts_with('|') && line.contains(&name) && line.contains(why)
-                });
-                assert!(row.is_some(), "{name}: {why}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_refusal_says_why_and_every_served_command_has_an_arity() {
-        for command in TABLE {
-            match command.verdict {
-                Verdict::Served(_) => assert_ne!(command.arity, 0, "{}", command.name),
-                Verdict::Later(why) | Verdict::Never(why) => {
-                    assert!(why.len() > 15, "{}", command.name);
-                }
-            }
-        }
-    }
-}
