@@ -3,6 +3,7 @@
 pub mod api;
 pub mod causality;
 pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod hash;

@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::process::Output;
 
 use common::{Node, Value, cli, cli_with_input, free_port, said};
+use peerage::client::{Call, Client, Level};
 use serde_json::{Value as JsonValue, json};
 
 /// Runs a command against `node` that must succeed, and returns its standard output.
@@ -43,6 +45,43 @@ fn data_commands_do_what_their_names_say_through_any_node() {
     let absent = run(one, &["get", "user:1"]);
     assert_eq!(absent.status.code(), Some(1), "{}", said(&absent));
     assert!(said(&absent).contains("not found"), "{}", said(&absent));
+}
+
+#[test]
+fn the_rust_client_serves_itself_from_whichever_node_lives() {
+    let mut nodes = Node::cluster(3, &[]);
+    let addrs: Vec<String> = nodes.iter().map(Node::addr).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("the system has an event queue").block_on(async {
+        let mut client = Client::new(addrs);
+        let written = client.set("k", b"\xff\0").level(Level::All).await.expect("all live");
+        assert_eq!(written.acks, 3);
+        nodes[0].kill();
+        let expected = Ok(Some(b"\xff\0".to_vec()));
+        assert_eq!(client.get("k").await, expected, "another node answers");
+
+        client.set("k", "1").after(&written.context).await.expect("a majority lives");
+        client.set("k", "2").after(&written.context).await.expect("a majority lives");
+        let seen = client.siblings("k").await.expect("a majority lives");
+        assert_eq!(seen.values.len(), 2, "both had seen the same");
+        client.set("k", "3").after(&seen.context).await.expect("a majority lives");
+        assert_eq!(client.get("k").await, Ok(Some(b"3".to_vec())));
+
+        let keys: Vec<String> = (0..500).map(|n| format!("n:{n}")).collect();
+        let calls: Vec<Call> = keys.iter().map(|key| Call::set(key.as_bytes(), b"")).collect();
+        assert!(client.pipeline(&calls).await.iter().all(Result::is_ok));
+        let mut found = BTreeSet::new();
+        let mut walk = client.scan().prefix("n:").page_keys(100);
+        while let Some(record) = walk.next().await.expect("a majority lives") {
+            assert!(found.insert(record.key), "once each");
+        }
+        assert_eq!(found.len(), keys.len());
+        assert_eq!(client.bulk_set(&[("{t}a", "1"), ("{t}b", "2")]).await, Ok(2));
+        let values = client.mget(&["{t}a", "nobody"]).await;
+        assert_eq!(values, Ok(vec![Some(b"1".to_vec()), None]));
+        assert_eq!(client.count().await, Ok(503));
+        assert!(client.delete("k").await.expect("a majority lives").existed);
+    });
 }
 
 #[test]

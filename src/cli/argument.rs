@@ -5,7 +5,6 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::connection::Call;
 use super::failure::Failure;
 use super::text;
 use crate::limits;
@@ -58,38 +57,9 @@ fn read_bounded(source: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// `call` with a key and, for writes, a value: as text where they are, else in base64.
-pub(crate) fn with_bytes(call: Call, key: &[u8], value: Option<&[u8]>) -> Call {
-    let value_text = value.map(std::str::from_utf8).transpose();
-    match (std::str::from_utf8(key), value_text) {
-        (Ok(key), Ok(Some(value))) => call.text("key", key).text("value", value),
-        (Ok(key), Ok(None)) => call.text("key", key),
-        (Err(_), _) | (_, Err(_)) => {
-            let call = call.text("encoding", "base64").text("key", &text::base64(key));
-            match value {
-                Some(value) => call.text("value", &text::base64(value)),
-                None => call,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_that_are_not_text_travel_in_base64() {
-        let line = |key: &[u8], value| with_bytes(Call::new("SET"), key, value).line();
-        assert_eq!(line(b"k", None), "{\"cmd\":\"SET\",\"key\":\"k\"}\n");
-        assert_eq!(
-            line(b"k", Some(b"a\0")),
-            "{\"cmd\":\"SET\",\"key\":\"k\",\"value\":\"a\\u0000\"}\n"
-        );
-        let binary =
-            "{\"cmd\":\"SET\",\"encoding\":\"base64\",\"key\":\"aw==\",\"value\":\"/w==\"}\n";
-        assert_eq!(line(b"k", Some(b"\xff")), binary);
-    }
 
     #[test]
     fn an_argument_is_taken_byte_by_byte_or_decoded() {

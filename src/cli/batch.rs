@@ -5,12 +5,12 @@ use std::io::{self, BufRead, Write};
 
 use clap::Args;
 
-use super::client::{ClientFlags, Kind, WriteLevel};
-use super::connection::Call;
+use super::client::{ClientFlags, WriteLevel};
 use super::failure::Failure;
 use super::output::{Cell, Printer};
 use super::record::{self, Record, Values};
 use super::text;
+use crate::client::Call;
 use crate::limits;
 
 /// Arguments of `bulk`.
@@ -42,8 +42,10 @@ impl Bulk {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let values = Values::from_flag(self.json_values);
         let records = read_batch(record::open(&self.file)?, values)?;
-        let call = self.level.apply(batch_call(&records));
-        let answer = self.client.client().call(call, Kind::Write)?;
+        let items: Vec<(&[u8], &[u8])> =
+            records.iter().map(|record| (&record.key[..], &record.value[..])).collect();
+        let call = self.level.apply(Call::bulk_set(&items));
+        let answer = self.client.client()?.call(&call)?;
         let count = answer.number("count").unwrap_or_default();
         let mut out = io::stdout().lock();
         let Some(format) = self.client.output else {
@@ -85,24 +87,6 @@ fn read_batch(mut source: impl BufRead, values: Values) -> Result<Vec<Record>, F
     Ok(records)
 }
 
-fn batch_call(records: &[Record]) -> Call {
-    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
-    let plain = records.iter().all(|record| is_text(&record.key) && is_text(&record.value));
-    let field = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-        Ok(words) if plain => text::json_string(words),
-        Ok(_) | Err(_) => text::json_string(&text::base64(bytes)),
-    };
-    let items: Vec<String> = records
-        .iter()
-        .map(|record| {
-            format!("{{\"key\":{},\"value\":{}}}", field(&record.key), field(&record.value))
-        })
-        .collect();
-    let call = Call::new("BULK_SET");
-    let call = if plain { call } else { call.text("encoding", "base64") };
-    call.json("items", &format!("[{}]", items.join(",")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,24 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn one_binary_item_puts_the_whole_batch_in_base64() {
-        let plain = batch("{\"key\":\"a\",\"value\":{\"n\": 1}}\n").unwrap();
-        assert_eq!(
-            batch_call(&plain).line(),
-            "{\"cmd\":\"BULK_SET\",\"items\":[{\"key\":\"a\",\"value\":\"{\\\"n\\\":1}\"}]}\n"
-        );
+    fn a_key_is_in_the_batch_twice_however_it_is_written() {
         let same = r#"{"key":"a","value":"b"}
             {"key":"YQ==","value":"/w==","encoding":"base64"}"#;
         assert!(batch(same).is_err(), "YQ== is the key a once more");
-        let binary = r#"{"key":"a","value":"b"}
+        let different = r#"{"key":"a","value":"b"}
             {"key":"Yg==","value":"/w==","encoding":"base64"}"#;
-        assert_eq!(
-            batch_call(&batch(binary).unwrap()).line(),
-            concat!(
-                r#"{"cmd":"BULK_SET","encoding":"base64","items":[{"key":"YQ==","value":"Yg=="},"#,
-                r#"{"key":"Yg==","value":"/w=="}]}"#,
-                "\n"
-            )
-        );
+        assert_eq!(batch(different).unwrap().len(), 2);
     }
 }

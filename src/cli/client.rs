@@ -1,24 +1,18 @@
-//! A client that asks one node after another until one answers, and says what became of a request.
-//!
-//! Invariant: a write is sent to a second node only if the first one certainly did not apply it:
-//! the connection failed before anything was sent, or the node refused it. Otherwise the outcome is
-//! unknown, and only the user can say whether writing it twice does harm.
+//! The client of the command line: flags for where to ask and for levels, and the library's client
+//! with its outcomes told in the words of this program, with the exit codes that they have.
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tokio::runtime::Runtime;
 
-use super::connection::{Answer, Call, Connection};
 use super::failure::Failure;
 use super::output::Format;
+use super::serve;
 use crate::api;
+use crate::client::{self, Answer, Call, Error, Kind, Reason, Refused};
 use crate::config::Config;
 use crate::limits;
-
-/// What is waited for a reply beyond the time that the request itself may take.
-const PATIENCE_MS: u32 = 2_000;
-/// The error of a read that found nothing; it carries no code.
-const KEY_NOT_FOUND: &str = "Key not found";
 
 /// Where to send requests and how to show what comes back.
 #[derive(Args, Clone, Debug)]
@@ -73,30 +67,11 @@ enum Level {
     All,
 }
 
-/// Whether a request may change something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It may be repeated at will.
-    Read,
-    /// It is sent once, unless it was refused.
-    Write,
-}
-
-/// Asks nodes in turn. The node that answered last is asked first.
+/// A client that is waited for.
 #[derive(Debug)]
 pub(crate) struct Client {
-    addrs: Vec<String>,
-    first: usize,
-    timeout_ms: Option<u32>,
-    connection: Option<Connection>,
-}
-
-/// What one node made of a request.
-enum Attempt {
-    Done(Answer),
-    /// Not applied; another node may do it.
-    Elsewhere(String),
-    Over(Failure),
+    runtime: Runtime,
+    client: client::Client,
 }
 
 /// HOST:PORT, or HOST with the default port.
@@ -111,8 +86,8 @@ fn parse_addr(text: &str) -> Result<String, String> {
 
 impl ClientFlags {
     /// The client that these flags describe.
-    pub(crate) fn client(&self) -> Client {
-        Client::new(self.addr.clone(), self.timeout_ms)
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.addr, self.timeout_ms)
     }
 
     /// The format asked for, or the one for where the output goes.
@@ -124,24 +99,24 @@ impl ClientFlags {
 impl ReadLevel {
     /// `call` with the level, if one was given.
     pub(crate) fn apply(&self, call: Call) -> Call {
-        with_level(call, self.level, ("r", self.r))
+        with_level(call, self.level, self.r)
     }
 }
 
 impl WriteLevel {
     /// `call` with the level, if one was given.
     pub(crate) fn apply(&self, call: Call) -> Call {
-        with_level(call, self.level, ("w", self.w))
+        with_level(call, self.level, self.w)
     }
 }
 
-fn with_level(call: Call, level: Option<Level>, (name, number): (&str, Option<u8>)) -> Call {
+fn with_level(call: Call, level: Option<Level>, replicas: Option<u8>) -> Call {
     let call = match level {
-        Some(level) => call.text("level", level.on_the_wire().name()),
+        Some(level) => call.level(level.on_the_wire()),
         None => call,
     };
-    match number {
-        Some(number) => call.number(name, u64::from(number)),
+    match replicas {
+        Some(number) => call.replicas(number),
         None => call,
     }
 }
@@ -160,93 +135,48 @@ impl Level {
 
 impl Client {
     /// A client of these nodes (HOST:PORT), of which there is at least one.
-    pub(crate) fn new(addrs: Vec<String>, timeout_ms: Option<u32>) -> Self {
-        assert!(!addrs.is_empty(), "the flag for addresses has a default");
-        Self { addrs, first: 0, timeout_ms, connection: None }
+    pub(crate) fn new(addrs: &[String], timeout_ms: Option<u32>) -> Result<Self, Failure> {
+        let client = client::Client::new(addrs);
+        let client = match timeout_ms {
+            Some(ms) => client.with_timeout(Duration::from_millis(u64::from(ms))),
+            None => client,
+        };
+        Ok(Self { runtime: serve::runtime()?, client })
     }
 
-    /// `call` with the time that it may take, if the user gave one.
-    pub(crate) fn with_timeout(&self, call: Call) -> Call {
-        match self.timeout_ms {
-            Some(timeout_ms) => call.number("timeout_ms", u64::from(timeout_ms)),
-            None => call,
-        }
-    }
-
-    /// How long a reply is waited for.
-    pub(crate) fn patience(&self) -> Duration {
-        let timeout_ms = self.timeout_ms.unwrap_or(limits::WRITE_TIMEOUT_MS);
-        Duration::from_millis(u64::from(timeout_ms + PATIENCE_MS))
+    /// A client that begins with the node at this place, counted round.
+    pub(crate) fn starting_at(self, place: usize) -> Self {
+        Self { client: self.client.starting_at(place), ..self }
     }
 
     /// The reply to `call`, from the first node that does it. A read that found no such key is a
-    /// reply, told by [`Answer::is_ok`].
-    pub(crate) fn call(&mut self, call: Call, kind: Kind) -> Result<Answer, Failure> {
-        let line = self.with_timeout(call).line();
-        let mut reasons = Vec::new();
-        for step in 0..self.addrs.len() {
-            let index = (self.first + step) % self.addrs.len();
-            match self.attempt(index, &line, kind) {
-                Attempt::Done(answer) => {
-                    self.first = index;
-                    return Ok(answer);
-                }
-                Attempt::Over(failure) => return Err(failure),
-                Attempt::Elsewhere(reason) => reasons.push(reason),
-            }
-        }
-        Err(Failure::Failed(no_node_did_it(&reasons, kind)))
+    /// reply, told by [`Answer::is_not_found`].
+    pub(crate) fn call(&mut self, call: &Call) -> Result<Answer, Failure> {
+        let answer = self.runtime.block_on(self.client.call(call));
+        answer.map_err(|error| failure(&error, call.kind()))
     }
 
-    fn attempt(&mut self, index: usize, line: &str, kind: Kind) -> Attempt {
-        let addr = self.addrs[index].clone();
-        let open = self.connection.take().filter(|connection| connection.addr() == addr);
-        let mut connection = match open {
-            Some(connection) => connection,
-            None => match Connection::open(&addr, self.patience()) {
-                Ok(connection) => connection,
-                Err(error) => return Attempt::Elsewhere(format!("{addr}: {error}")),
-            },
-        };
-        let replied = connection.send(line.as_bytes()).and_then(|()| connection.receive());
-        match replied {
-            Ok(answer) => {
-                self.connection = Some(connection);
-                judge(answer, &addr, kind)
-            }
-            Err(error) if kind == Kind::Read => Attempt::Elsewhere(format!("{addr}: {error}")),
-            Err(error) => Attempt::Over(Failure::Unknown(format!(
-                "{addr} was sent the write and did not say what became of it ({error}).\n  It may \
-                 or may not have been applied. Read the key to see; write it again if that does no \
-                 harm."
-            ))),
-        }
+    /// The outcomes of all calls, sent over one connection without waiting in between.
+    pub(crate) fn pipeline(&mut self, calls: &[Call]) -> Vec<Result<Answer, Error>> {
+        self.runtime.block_on(self.client.pipeline(calls))
     }
 }
 
-fn judge(answer: Answer, addr: &str, kind: Kind) -> Attempt {
-    if answer.is_ok() || is_not_found(&answer) {
-        return Attempt::Done(answer);
-    }
-    let error = answer.text("error").unwrap_or_else(|| String::from("an error without text"));
-    let code = answer.text("code").unwrap_or_default();
-    if answer.text("outcome").as_deref() == Some("unknown") {
-        return Attempt::Over(Failure::Unknown(format!("{addr}: {error}.")));
-    }
-    match code.as_str() {
-        "no_cluster" | "shutting_down" | "overloaded" | "unavailable" => {
-            Attempt::Elsewhere(format!("{addr}: {error}{}", next_step(&code)))
+fn failure(error: &Error, kind: Kind) -> Failure {
+    match error {
+        Error::Unknown(unknown) => Failure::Unknown(format!("{unknown}.")),
+        Error::Refused(refused) if refused.is_final => {
+            let reasons = &refused.reasons;
+            let text = reasons.last().map(with_next_step).unwrap_or_default();
+            Failure::Failed(format!("{text}.{}", applied(kind, &text)))
         }
-        _ => {
-            let text = format!("{addr}: {error}{}", next_step(&code));
-            Attempt::Over(Failure::Failed(format!("{text}.{}", applied(kind, &text))))
-        }
+        Error::Refused(refused) => Failure::Failed(no_node_did_it(refused, kind)),
     }
 }
 
-/// Whether the reply is that of a read which found nothing.
-pub(crate) fn is_not_found(answer: &Answer) -> bool {
-    answer.text("error").as_deref() == Some(KEY_NOT_FOUND)
+fn with_next_step(reason: &Reason) -> String {
+    let next_step = reason.code.as_deref().map_or("", next_step);
+    format!("{reason}{next_step}")
 }
 
 /// What a user of the command line can do about a refusal, where its text does not say so.
@@ -269,7 +199,8 @@ fn applied(kind: Kind, said: &str) -> &'static str {
     }
 }
 
-fn no_node_did_it(reasons: &[String], kind: Kind) -> String {
+fn no_node_did_it(refused: &Refused, kind: Kind) -> String {
+    let reasons: Vec<String> = refused.reasons.iter().map(with_next_step).collect();
     let text = reasons.join("\n  ");
     let applied = applied(kind, &text);
     let refused_to_connect = reasons.iter().all(|reason| reason.contains("efused (os error"));
@@ -311,6 +242,10 @@ mod tests {
         (addr, asked)
     }
 
+    fn client(addrs: &[String], timeout_ms: Option<u32>) -> Client {
+        Client::new(addrs, timeout_ms).unwrap()
+    }
+
     /// An address where nobody can listen.
     fn nobody() -> String {
         String::from("127.0.0.1:0")
@@ -319,8 +254,8 @@ mod tests {
     #[test]
     fn the_next_node_is_asked_when_one_cannot_be_reached() {
         let (addr, asked) = node(&[Some(r#"{"ok":true,"pong":true}"#)]);
-        let mut client = Client::new(vec![nobody(), addr], Some(500));
-        let answer = client.call(Call::new("PING"), Kind::Write).unwrap();
+        let mut client = client(&[nobody(), addr], Some(500));
+        let answer = client.call(&Call::write("PING")).unwrap();
         assert!(answer.claim("pong"));
         assert_eq!(asked.join().unwrap(), ["{\"cmd\":\"PING\",\"timeout_ms\":500}\n"]);
     }
@@ -328,8 +263,8 @@ mod tests {
     #[test]
     fn a_write_whose_reply_was_lost_is_sent_to_nobody_else() {
         let (addr, asked) = node(&[None]);
-        let mut client = Client::new(vec![addr, nobody()], None);
-        let failure = client.call(Call::new("SET"), Kind::Write).unwrap_err();
+        let mut client = client(&[addr, nobody()], None);
+        let failure = client.call(&Call::write("SET")).unwrap_err();
         assert_eq!(failure.code(), 3, "{failure}");
         assert_eq!(asked.join().unwrap().len(), 1);
     }
@@ -338,8 +273,8 @@ mod tests {
     fn a_read_whose_reply_was_lost_is_asked_again_elsewhere() {
         let (first, _) = node(&[None]);
         let (second, _) = node(&[Some(r#"{"ok":true,"value":"v"}"#)]);
-        let mut client = Client::new(vec![first, second], None);
-        let answer = client.call(Call::new("GET"), Kind::Read).unwrap();
+        let mut client = client(&[first, second], None);
+        let answer = client.call(&Call::read("GET")).unwrap();
         assert_eq!(answer.bytes("value").unwrap().unwrap(), b"v");
     }
 
@@ -351,8 +286,8 @@ mod tests {
         let (second, _) = node(&[Some(
             r#"{"ok":false,"error":"the key is long","code":"key_too_large","outcome":"refused"}"#,
         )]);
-        let mut client = Client::new(vec![first, second.clone(), nobody()], None);
-        let failure = client.call(Call::new("SET"), Kind::Write).unwrap_err();
+        let mut client = client(&[first, second.clone(), nobody()], None);
+        let failure = client.call(&Call::write("SET")).unwrap_err();
         assert_eq!(failure.code(), 1);
         let expected = format!("{second}: the key is long. Nothing was applied.");
         assert_eq!(failure.to_string(), expected);
@@ -372,15 +307,14 @@ mod tests {
         let (addr, _) = node(&[Some(
             r#"{"ok":false,"error":"not known","code":"outcome_unknown","outcome":"unknown"}"#,
         )]);
-        let failure =
-            Client::new(vec![addr], None).call(Call::new("SET"), Kind::Write).unwrap_err();
+        let failure = client(&[addr], None).call(&Call::write("SET")).unwrap_err();
         assert_eq!(failure.code(), 3);
     }
 
     #[test]
     fn without_any_node_the_user_is_told_how_to_start_one() {
-        let mut client = Client::new(vec![nobody()], None);
-        let failure = client.call(Call::new("SET"), Kind::Write).unwrap_err();
+        let mut client = client(&[nobody()], None);
+        let failure = client.call(&Call::write("SET")).unwrap_err();
         assert_eq!(failure.code(), 1);
         let text = failure.to_string();
         assert!(text.contains("Nothing was applied.\n  Start a node"), "{text}");

@@ -85,7 +85,7 @@ impl Export {
 
     /// Writes every line; gives the number of lines and of values left out.
     fn write(&self, mut out: impl Write, progress: &Progress) -> Result<(u64, u64), Failure> {
-        let mut client = self.client.client();
+        let mut client = self.client.client()?;
         let values = Values::from_flag(self.json_values);
         let (mut count, mut left_out) = (0, 0);
         let mut next = Some(0);

@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::value::RawValue;
 
 use super::argument;
-use super::client::{ClientFlags, Kind};
-use super::connection::{Answer, Call};
+use super::client::ClientFlags;
 use super::failure::Failure;
 use super::output::{Cell, Format, Printer};
 use super::text;
+use crate::client::{Answer, Call};
 
 /// Arguments of `status`.
 #[derive(Args, Debug)]
@@ -85,7 +85,7 @@ pub(crate) struct Conflicts {
 
 impl Status {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let answer = self.client.client().call(Call::new("STATUS"), Kind::Read)?;
+        let answer = self.client.client()?.call(&Call::read("STATUS"))?;
         let mut out = io::stdout().lock();
         show_status(&answer, self.client.format(), &mut out)
     }
@@ -146,7 +146,7 @@ pub(crate) fn show_status(
 
 impl Ring {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let answer = self.client.client().call(Call::new("RING"), Kind::Read)?;
+        let answer = self.client.client()?.call(&Call::read("RING"))?;
         let format = self.client.format();
         let mut out = io::stdout().lock();
         if format == Format::Json {
@@ -176,8 +176,8 @@ impl Ring {
 impl Explain {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let key = argument::bytes(&self.key, self.base64)?;
-        let call = argument::with_bytes(Call::new("EXPLAIN"), &key, None);
-        let answer = self.client.client().call(call, Kind::Read)?;
+        let call = Call::read("EXPLAIN").bytes(&[("key", &key)]);
+        let answer = self.client.client()?.call(&call)?;
         let mut out = io::stdout().lock();
         show_explained(&key, &answer, self.client.format(), &mut out)
     }
@@ -236,13 +236,13 @@ fn show_explained(
 
 impl Conflicts {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let mut client = self.client.client();
+        let mut client = self.client.client()?;
         let columns = &["key", "shown", "value", "version", "written_ms"];
         let mut printer = Printer::new(self.client.format(), columns, io::stdout().lock());
         let (mut cursor, mut left) = (self.cursor, self.limit);
         let next = loop {
-            let call = Call::new("CONFLICTS").text("cursor", &cursor.to_string());
-            let answer = client.call(call.number("limit", left.min(1_000)), Kind::Read)?;
+            let call = Call::read("CONFLICTS").text("cursor", &cursor.to_string());
+            let answer = client.call(&call.number("limit", left.min(1_000)))?;
             let found = objects(answer.list("conflicts"))?;
             left = left.saturating_sub(found.len() as u64);
             for conflict in &found {

@@ -7,7 +7,6 @@
 mod argument;
 mod batch;
 mod client;
-mod connection;
 mod dev;
 mod export;
 mod failure;

@@ -10,12 +10,11 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use super::argument;
 use super::client::{Client, WriteLevel};
-use super::connection::{Answer, Call, Connection};
 use super::failure::Failure;
 use super::progress::Progress;
 use super::record::Record;
+use crate::client::{Answer, Call, Error};
 use crate::hash;
 
 /// Writes of one lane that are sent without waiting for a reply.
@@ -36,7 +35,7 @@ const FAILURES_KEPT: usize = 100;
 /// Where the writes go.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// Nodes; lane n begins with the n-th of them.
+    /// Nodes; lane n begins with the n-th of them, counted round.
     pub(crate) addrs: Vec<String>,
     pub(crate) level: WriteLevel,
     pub(crate) timeout_ms: Option<u32>,
@@ -134,7 +133,8 @@ impl Pipeline {
             for index in 0..lanes {
                 let (sender, receiver) = sync_channel(CHUNKS_WAITING_MAX);
                 senders.push(sender);
-                scope.spawn(move || Lane::new(index, route, shared, progress).run(&receiver));
+                let lane = Lane::new(index, route, shared, progress)?;
+                scope.spawn(move || lane.run(&receiver));
             }
             let chunks = (0..lanes).map(|_| Vec::new()).collect();
             let mut feed = Feed { shared, progress, lanes: senders, chunks };
@@ -231,15 +231,17 @@ struct Lane<'a> {
     shared: &'a Shared,
     progress: &'a Progress,
     client: Client,
-    connection: Option<Connection>,
-    /// Which node is connected to next.
-    next_addr: usize,
 }
 
 impl<'a> Lane<'a> {
-    fn new(index: usize, route: &'a Route, shared: &'a Shared, progress: &'a Progress) -> Self {
-        let client = Client::new(route.addrs.clone(), route.timeout_ms);
-        Self { index, route, shared, progress, client, connection: None, next_addr: index }
+    fn new(
+        index: usize,
+        route: &'a Route,
+        shared: &'a Shared,
+        progress: &'a Progress,
+    ) -> Result<Self, Failure> {
+        let client = Client::new(&route.addrs, route.timeout_ms)?.starting_at(index);
+        Ok(Self { index, route, shared, progress, client })
     }
 
     fn run(mut self, chunks: &Receiver<Vec<Item>>) {
@@ -266,7 +268,7 @@ impl<'a> Lane<'a> {
                 return false;
             }
             let doubled = BACK_OFF_MS << idle_rounds.min(10);
-            self.shared.back_off(doubled.min(BACK_OFF_MS_MAX).max(after_ms.min(BACK_OFF_MS_MAX)));
+            self.shared.back_off(doubled.max(after_ms).min(BACK_OFF_MS_MAX));
             if self.shared.is_stopped() {
                 return false;
             }
@@ -306,71 +308,26 @@ impl<'a> Lane<'a> {
     }
 
     fn send(&mut self, items: &[Item]) -> Vec<Verdict> {
-        let lost = |why: String, unknown| Verdict::Again { why, after_ms: 0, unknown };
-        let mut connection = match self.connect() {
-            Ok(connection) => connection,
-            Err(why) => return items.iter().map(|_| lost(why.clone(), false)).collect(),
-        };
-        let mut lines = Vec::new();
-        for Item { record, .. } in items {
-            let call = argument::with_bytes(Call::new("SET"), &record.key, Some(&record.value));
-            let call = self.client.with_timeout(self.route.level.apply(call));
-            lines.extend_from_slice(call.line().as_bytes());
-        }
-        let mut broken = connection.send(&lines).err();
-        let verdicts = items
-            .iter()
-            .map(|_| {
-                if broken.is_none() {
-                    match connection.receive() {
-                        Ok(answer) => return judge(&answer),
-                        Err(error) => broken = Some(error),
-                    }
-                }
-                let error = broken.as_ref().map(ToString::to_string).unwrap_or_default();
-                lost(format!("{}: {error}", connection.addr()), true)
-            })
-            .collect();
-        if broken.is_none() {
-            self.connection = Some(connection);
-        } else {
-            self.next_addr += 1;
-        }
-        verdicts
-    }
-
-    /// The open connection, or a new one to the next node that can be reached.
-    fn connect(&mut self) -> Result<Connection, String> {
-        if let Some(connection) = self.connection.take() {
-            return Ok(connection);
-        }
-        let mut reasons = Vec::new();
-        for _ in 0..self.route.addrs.len() {
-            let addr = &self.route.addrs[self.next_addr % self.route.addrs.len()];
-            match Connection::open(addr, self.client.patience()) {
-                Ok(connection) => return Ok(connection),
-                Err(error) => reasons.push(format!("{addr}: {error}")),
-            }
-            self.next_addr += 1;
-        }
-        Err(format!("no node can be reached ({})", reasons.join("; ")))
+        let set = |item: &Item| Call::set(&item.record.key, &item.record.value);
+        let calls: Vec<Call> = items.iter().map(|item| self.route.level.apply(set(item))).collect();
+        self.client.pipeline(&calls).into_iter().map(judge).collect()
     }
 }
 
-fn judge(answer: &Answer) -> Verdict {
-    if answer.is_ok() {
-        return Verdict::Stored;
-    }
-    let error = answer.text("error").unwrap_or_else(|| String::from("refused without a reason"));
-    let code = answer.text("code").unwrap_or_default();
-    match code.as_str() {
-        "overloaded" | "unavailable" | "no_cluster" | "shutting_down" | "timed_out"
-        | "disk_full" | "out_of_memory" | "outcome_unknown" => Verdict::Again {
-            why: error,
-            after_ms: answer.number("retry_after_ms").unwrap_or(0),
-            unknown: code == "outcome_unknown",
+fn judge(outcome: Result<Answer, Error>) -> Verdict {
+    let Err(error) = outcome else { return Verdict::Stored };
+    match error.code() {
+        None
+        | Some(
+            "overloaded" | "unavailable" | "no_cluster" | "shutting_down" | "timed_out"
+            | "disk_full" | "out_of_memory" | "outcome_unknown",
+        ) => Verdict::Again {
+            why: error.to_string(),
+            after_ms: error.retry_after_ms(),
+            unknown: error.is_unknown(),
         },
-        _ => Verdict::Failed(error),
+        // Every node would say the same: its address would tell nobody anything.
+        Some(_) => Verdict::Failed(error.text().to_owned()),
     }
 }
 

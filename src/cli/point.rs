@@ -5,14 +5,13 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::value::RawValue;
 
 use super::argument;
-use super::client::{Client, ClientFlags, Kind, ReadLevel, WriteLevel};
-use super::connection::{Answer, Call};
+use super::client::{Client, ClientFlags, ReadLevel, WriteLevel};
 use super::failure::Failure;
 use super::output::{Cell, Format, Printer};
 use super::text;
+use crate::client::{Answer, Call};
 use crate::limits;
 
 /// Arguments of `get`.
@@ -125,11 +124,8 @@ pub(crate) struct Mget {
 impl Get {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let key = argument::bytes(&self.key, self.base64)?;
-        let mut call = argument::with_bytes(Call::new("GET"), &key, None);
-        if self.siblings {
-            call = call.json("siblings", "true");
-        }
-        let answer = self.client.client().call(self.level.apply(call), Kind::Read)?;
+        let call = if self.siblings { Call::siblings(&key) } else { Call::get(&key) };
+        let answer = self.client.client()?.call(&self.level.apply(call))?;
         if self.siblings { self.show_siblings(&key, &answer) } else { self.show(key, &answer) }
     }
 
@@ -152,7 +148,7 @@ impl Get {
     }
 
     fn show_siblings(&self, key: &[u8], answer: &Answer) -> Result<(), Failure> {
-        let values = sibling_values(answer).map_err(Failure::unreadable)?;
+        let values = answer.values().map_err(Failure::unreadable)?;
         let context = answer.text("context").unwrap_or_default();
         let absent = values.is_empty();
         let format = self.client.format();
@@ -181,23 +177,21 @@ impl Set {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let key = argument::bytes(&self.key, self.base64)?;
         let value = argument::value(self.value.as_ref(), self.value_file.as_ref(), self.base64)?;
-        let call = argument::with_bytes(Call::new("SET"), &key, Some(&value));
-        let call = with_context(call, self.context.as_deref());
-        let answer = self.client.client().call(self.level.apply(call), Kind::Write)?;
+        let call = with_context(Call::set(&key, &value), self.context.as_deref());
+        let answer = self.client.client()?.call(&self.level.apply(call))?;
         show_written(&[(key, "stored", answer)], self.client.output)
     }
 }
 
 impl Del {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let mut client = self.client.client();
+        let mut client = self.client.client()?;
         let mut written = Vec::with_capacity(self.keys.len());
         let mut ended = Ok(());
         for key in &self.keys {
             let key = argument::bytes(key, self.base64)?;
-            let call = argument::with_bytes(Call::new("DELETE"), &key, None);
-            let call = with_context(call, self.context.as_deref());
-            match client.call(self.level.apply(call), Kind::Write) {
+            let call = with_context(Call::delete(&key), self.context.as_deref());
+            match client.call(&self.level.apply(call)) {
                 Ok(answer) => {
                     let done = if answer.claim("deleted") { "deleted" } else { "was not there" };
                     written.push((key, done, answer));
@@ -215,7 +209,7 @@ impl Del {
 
 impl Mget {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let mut client = self.client.client();
+        let mut client = self.client.client()?;
         let keys = self.keys.iter().map(|key| argument::bytes(key, self.base64));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut printer =
@@ -237,12 +231,8 @@ fn read_many(
     keys: &[Vec<u8>],
     level: &ReadLevel,
 ) -> Result<Vec<Option<Vec<u8>>>, Failure> {
-    let names: Vec<String> = keys.iter().map(|key| text::json_string(&text::base64(key))).collect();
-    let call = Call::new("MGET")
-        .text("encoding", "base64")
-        .json("keys", &format!("[{}]", names.join(",")));
-    let answer = client.call(level.apply(call), Kind::Read)?;
-    let values = answer.list("values").unwrap_or_default();
+    let answer = client.call(&level.apply(Call::mget(keys)))?;
+    let values = answer.optional_values().map_err(Failure::unreadable)?;
     if values.len() != keys.len() {
         return Err(Failure::Failed(format!(
             "the node answered {} values for {} keys",
@@ -250,19 +240,7 @@ fn read_many(
             keys.len()
         )));
     }
-    values.iter().map(|raw| optional_value(&answer, raw)).collect()
-}
-
-fn optional_value(answer: &Answer, raw: &RawValue) -> Result<Option<Vec<u8>>, Failure> {
-    if raw.get() == "null" {
-        return Ok(None);
-    }
-    answer.decoded(raw).map(Some).map_err(Failure::unreadable)
-}
-
-/// The siblings of a reply to GET, the winner first.
-pub(crate) fn sibling_values(answer: &Answer) -> Result<Vec<Vec<u8>>, String> {
-    answer.list("values").unwrap_or_default().iter().map(|raw| answer.decoded(raw)).collect()
+    Ok(values)
 }
 
 fn with_context(call: Call, context: Option<&str>) -> Call {
@@ -280,7 +258,7 @@ fn show_written(
     let mut out = io::stdout().lock();
     let Some(format) = format else {
         for (key, done, answer) in written {
-            let durable = acks(answer).map_or_else(String::new, |acks| {
+            let durable = answer.acks().map_or_else(String::new, |acks| {
                 format!(", durable on {acks} {}", if acks == 1 { "node" } else { "nodes" })
             });
             writeln!(out, "{} {done}{durable}", text::printable_cut(key, 60))
@@ -293,19 +271,13 @@ fn show_written(
         let row = [
             Cell::Bytes(key.clone()),
             Cell::Text((*done).to_owned()),
-            acks(answer).map_or(Cell::Nothing, Cell::Number),
+            answer.acks().map_or(Cell::Nothing, Cell::Number),
             answer.text("context").map_or(Cell::Nothing, Cell::Text),
         ];
         printer.row(&row).map_err(Failure::output)?;
     }
     printer.end().map_err(Failure::output)?;
     Ok(())
-}
-
-/// Nodes on which a write was durable when it was acknowledged.
-fn acks(answer: &Answer) -> Option<u64> {
-    let acks: Answer = serde_json::from_str(answer.raw("acks")?.get()).ok()?;
-    Some(acks.number("home")? + acks.number("fallback").unwrap_or(0))
 }
 
 /// The value itself: byte by byte into a file or pipe, escaped and with a newline on a terminal.
@@ -336,22 +308,6 @@ fn about(key: &[u8], failure: Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn answer(json: &str) -> Answer {
-        serde_json::from_str(json).unwrap()
-    }
-
-    #[test]
-    fn acknowledgements_of_homes_and_fallbacks_count_together() {
-        assert_eq!(acks(&answer(r#"{"acks":{"home":2,"fallback":1}}"#)), Some(3));
-        assert_eq!(acks(&answer(r#"{"ok":true}"#)), None);
-    }
-
-    #[test]
-    fn siblings_are_decoded_together() {
-        let reply = answer(r#"{"values":["/w==","YQ=="],"encoding":"base64"}"#);
-        assert_eq!(sibling_values(&reply).unwrap(), [b"\xff".to_vec(), b"a".to_vec()]);
-    }
 
     #[test]
     fn a_failure_names_its_key_and_keeps_its_exit_code() {

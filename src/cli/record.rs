@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 
 use super::failure::Failure;
 use super::text;
+pub(crate) use crate::client::Record;
 use crate::limits;
 
 /// Longest line that is read: a value at the highest limit of any node, each byte escaped as six.
@@ -31,13 +32,6 @@ pub(crate) enum Values {
     Text,
     /// Every value is its compact JSON text, and is written back as it is.
     Json,
-}
-
-/// A key and its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Vec<u8>,
 }
 
 #[derive(Deserialize)]

@@ -42,7 +42,7 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let mut client = self.client.client();
+        let mut client = self.client.client()?;
         let columns: &'static [&'static str] =
             if self.values { &["key", "value"] } else { &["key"] };
         let content = if self.values { Content::KeysAndValues } else { Content::Keys };

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::Dev;
-use crate::cli::client::{Client, Kind, ReadLevel};
-use crate::cli::connection::Call;
+use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::serve::{standing, start_failure};
+use crate::client;
 use crate::config::Config;
 use crate::server::{LinkControl, Node, NodeOptions};
 
@@ -142,7 +142,7 @@ impl Cluster {
         if addrs.is_empty() {
             return Err(Failure::Failed(String::from("no node runs; `restart 1` starts one")));
         }
-        Ok(Client::new(addrs, None))
+        Client::new(&addrs, None)
     }
 
     /// Waits until the node `number`, or every running node, answers a read.
@@ -159,8 +159,11 @@ impl Cluster {
                 if let Some(failure) = waiting.iter().find_map(|node| node.failed()) {
                     return Err(Failure::Failed(failure.text));
                 }
-                waiting.retain(|node| !answers(node));
                 let Some(node) = waiting.first() else { return Ok(()) };
+                if answers(node).await {
+                    waiting.remove(0);
+                    continue;
+                }
                 let mut views = node.views();
                 // A new view is a reason to ask again; the time of a step is the longest wait.
                 let _ = tokio::time::timeout(STEP, views.changed()).await;
@@ -281,10 +284,8 @@ fn with_number(number: usize, failure: &Failure) -> Failure {
     Failure::Failed(format!("n{number}: {failure}{hint}"))
 }
 
-fn answers(node: &Node) -> bool {
-    let mut client = Client::new(vec![node.client_addr().to_string()], None);
-    let call = ReadLevel::default().apply(Call::new("GET").text("key", PROBE_KEY));
-    client.call(call, Kind::Read).is_ok()
+async fn answers(node: &Node) -> bool {
+    client::Client::new([node.client_addr().to_string()]).get(PROBE_KEY).await.is_ok()
 }
 
 fn node_status(node: &Node) -> String {

@@ -10,12 +10,10 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::cluster::Cluster;
-use crate::cli::argument;
-use crate::cli::client::{Kind, is_not_found};
-use crate::cli::connection::Call;
 use crate::cli::failure::Failure;
 use crate::cli::serve;
 use crate::cli::text;
+use crate::client::Call;
 
 /// What stands before each command.
 const PROMPT: &str = "dev> ";
@@ -164,16 +162,13 @@ fn access(cluster: &mut Cluster, node: Option<usize>, verb: Verb) -> Result<Stri
     let mut lines = String::new();
     match verb {
         Verb::Set(key, value) => {
-            let call =
-                argument::with_bytes(Call::new("SET"), key.as_bytes(), Some(value.as_bytes()));
-            client.call(call, Kind::Write)?;
+            client.call(&Call::set(key.as_bytes(), value.as_bytes()))?;
             lines.push_str("ok\n");
         }
         Verb::Get(keys) => {
             for key in keys {
-                let call = argument::with_bytes(Call::new("GET"), key.as_bytes(), None);
-                let answer = client.call(call, Kind::Read)?;
-                if is_not_found(&answer) {
+                let answer = client.call(&Call::get(key.as_bytes()))?;
+                if answer.is_not_found() {
                     lines.push_str("(not found)\n");
                     continue;
                 }
@@ -188,8 +183,7 @@ fn access(cluster: &mut Cluster, node: Option<usize>, verb: Verb) -> Result<Stri
         }
         Verb::Del(keys) => {
             for key in keys {
-                let call = argument::with_bytes(Call::new("DELETE"), key.as_bytes(), None);
-                let answer = client.call(call, Kind::Write)?;
+                let answer = client.call(&Call::delete(key.as_bytes()))?;
                 let there = answer.claim("deleted");
                 lines.push_str(if there { "deleted\n" } else { "(was not there)\n" });
             }
