@@ -136,8 +136,12 @@ impl World {
         }
     }
 
-    /// Mends everything that can be mended, and waits for those that stand still.
+    /// Mends everything that can be mended, and waits for those that stand still. Who has a damaged
+    /// disk is started anew: it forgets what it only remembers, and must find out what is wrong.
     pub(super) fn mend(&mut self) {
+        for place in self.budget.damaged.clone() {
+            self.stop(place);
+        }
         self.network.heal();
         self.keep_cuts();
         self.network.faults.loss = 0;

@@ -137,3 +137,24 @@ fn a_clogged_way_and_a_message_cut_short_break_no_promise() {
     assert_eq!((world.tally.clogs, world.tally.cut_short), (1, 1));
     assert!(world.history.violations().is_empty(), "{:?}", world.history.violations());
 }
+
+/// The oracle of convergence leaves out no node for its damage: a process that has nothing but its
+/// disk must have found it, and reads must have healed it.
+#[test]
+fn a_damaged_node_starts_anew_when_things_are_mended_and_must_be_equal_too() {
+    let mut world = world();
+    world.on_fault(Fault::Disk(0, DiskFault::Rot(Rotting::Record)));
+    world.end_work();
+    world.run_until(15_000_000);
+    let lives = [0, 1].map(|place| world.machines[place].life);
+    world.mend();
+    let lives_then = [0, 1].map(|place| world.machines[place].life);
+    assert_eq!(lives_then, [lives[0] + 1, lives[1]], "only the damaged one starts anew");
+    world.run_until(25_000_000);
+    for (file, offset, length) in world.ledger.all(0) {
+        world.ledger.spoil(0, file, &(offset..offset + length));
+    }
+    world.check_converged();
+    let found = world.history.violations();
+    assert!(found.iter().any(|found| found.invariant.starts_with("C1")), "{found:?}");
+}

@@ -1,7 +1,9 @@
 //! C1: once every key was read from all replicas, all of them hold the same of it.
 //!
 //! Replicas do not compare themselves in the background yet, so only keys that were read are
-//! promised to be equal (docs/consistency.md). What they hold is read from their disks.
+//! promised to be equal (docs/consistency.md). What they hold is read from their disks. So that a
+//! damaged disk is not hidden by a process which remembers what it had written there, the world
+//! starts such nodes anew before the keys are read.
 
 use std::collections::BTreeMap;
 
@@ -39,12 +41,10 @@ impl World {
         let mut found = Vec::new();
         for key in self.history.keys() {
             let row = layout.row(self.partition(key)).iter();
-            // One that is being rebuilt holds what it is sent, and answers for nothing. Of a disk
-            // that was damaged the world does not know what its log makes of it.
+            // One that is being rebuilt holds what it is sent, and answers for nothing.
             let places: Vec<Place> = row
                 .filter_map(|node| self.places.get(node).copied())
                 .filter(|place| !self.machines[*place].is_rebuilding)
-                .filter(|place| !self.budget.damaged.contains(place))
                 .collect();
             let held = |place: &Place| disks[*place].get(key).cloned().unwrap_or_default();
             let Some(first) = places.first().map(held) else { continue };
