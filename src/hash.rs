@@ -44,6 +44,16 @@ impl Token {
         PartitionId(u16::try_from(index).expect("a partition number has at most 14 bits"))
     }
 
+    /// First and last token of a hash slot.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    pub fn of_slot(slot: u16) -> (Self, Self) {
+        assert!(slot < SLOTS, "a slot is one of the ring");
+        let first = u64::from(slot) << 50;
+        (Self(first), Self(first | (u64::MAX >> 14)))
+    }
+
     /// The hash slot in front of this token.
     pub fn slot(self) -> u16 {
         u16::try_from(self.0 >> 50).expect("the first 14 bits of a token are its slot")
@@ -162,6 +172,8 @@ mod tests {
         for name in ["a", "b", "user:1", ""] {
             let token = token(BucketId(0), name.as_bytes());
             assert_eq!(token.slot(), slot(name.as_bytes()));
+            let (first, last) = Token::of_slot(token.slot());
+            assert!(first <= token && token <= last);
             for partitions in [1, 2, 16, 1024, 16384] {
                 let (first, last) = token.partition(partitions).tokens(partitions);
                 assert!(first <= token);

@@ -76,6 +76,8 @@ pub(super) struct Walk {
     template: Request,
     scan: Scan,
     wanted: Option<usize>,
+    /// The last token that counts.
+    last: Token,
     in_flight: bool,
     done: bool,
     bytes: usize,
@@ -203,7 +205,14 @@ impl Walk {
     /// A walk of `scan`, which ends after `wanted` keys; `None` only counts them.
     pub(super) fn new(template: Request, scan: Scan, wanted: Option<usize>) -> Self {
         let walked = Walked { next: scan.cursor, ..Walked::default() };
-        Self { template, scan, wanted, in_flight: false, done: false, bytes: 0, walked }
+        let last = Token::MAX;
+        Self { template, scan, wanted, last, in_flight: false, done: false, bytes: 0, walked }
+    }
+
+    /// The same walk, ending behind the keys of this token.
+    #[must_use]
+    pub(super) fn up_to(self, last: Token) -> Self {
+        Self { last, ..self }
     }
 
     fn next_request(&mut self) -> Option<Request> {
@@ -235,13 +244,17 @@ impl Walk {
         }
     }
 
-    fn on_page(&mut self, page: Page) {
+    fn on_page(&mut self, mut page: Page) {
         if page.next != Token(0) && page.next <= self.walked.next {
             // Pages come from other nodes; one that leads nowhere must not be followed for ever.
             let detail = "a page of keys did not move on; report it".to_string();
             self.walked.fault = Some(Fault::Unavailable { needed: 1, answered: 0, detail });
             self.done = true;
             return;
+        }
+        page.items.retain(|(key, _)| key.token <= self.last);
+        if page.next > self.last {
+            page.next = Token(0);
         }
         let found = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
         self.walked.count = self.walked.count.saturating_add(found);

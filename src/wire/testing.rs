@@ -1,6 +1,7 @@
 //! A client and a node for tests: bytes in, bytes out, the keys in a map.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
@@ -10,13 +11,16 @@ use crate::api::{
     Conflicts, Explained, Fault, Holding, Op, Page, Read, Replica, Reply, Request, Written,
 };
 use crate::causality::{Actor, Dot, Entry, NodeId, VersionVector};
-use crate::cluster::{Phase, View};
+use crate::cluster::{Layout, Member, Phase, View};
 use crate::config::Config;
 use crate::hash::{Key, PartitionId, Token};
 use crate::limits::VALUE_BYTES_MAX_DEFAULT;
 use crate::time::{Hlc, Mono, Now};
 
 pub(super) const VALUE_BYTES_MAX: usize = VALUE_BYTES_MAX_DEFAULT;
+
+/// The node that is spoken to.
+pub(super) const ME: NodeId = NodeId([0xab; 16]);
 
 /// A node with one client.
 pub(super) struct World {
@@ -36,6 +40,9 @@ pub(super) struct Node {
     pub(super) requests: Vec<Request>,
     pub(super) allow_fault_injection: bool,
     pub(super) unborn: bool,
+    /// The layout, and the other members.
+    pub(super) layout: Option<Arc<Layout>>,
+    pub(super) members: BTreeMap<NodeId, Member>,
     writes: u64,
 }
 
@@ -106,12 +113,12 @@ impl World {
         let phase =
             if self.node.unborn { Phase::Unborn("seeds".to_string()) } else { Phase::Member };
         let view = View {
-            me: NodeId([0xab; 16]),
+            me: ME,
             name: "n1".to_string(),
             actor: None,
             phase,
-            layout: None,
-            members: BTreeMap::new(),
+            layout: self.node.layout.clone(),
+            members: self.node.members.clone(),
         };
         let config =
             Config { allow_fault_injection: self.node.allow_fault_injection, ..Config::default() };

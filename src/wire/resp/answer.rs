@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::commands::Command;
 use super::plan::Client;
 use super::writer::Writer;
-use super::{Version, describe, node};
+use super::{Version, cluster, describe, node, own};
 use crate::api::{Fault, Reply, Session};
 use crate::causality::Entry;
 use crate::hash::{Key, Token};
@@ -59,6 +59,18 @@ pub(super) enum Body {
     Size,
     Page,
     Keys,
+    /// So many keys at most, without a word about others.
+    Some {
+        count: usize,
+    },
+    /// The number of keys that a walk found.
+    Counted,
+    Siblings,
+    Written,
+    Explained,
+    Conflicts,
+    Time,
+    Map(cluster::Map),
 }
 
 /// Appends the answer.
@@ -74,7 +86,7 @@ pub(in crate::wire) fn encode(
         Replies::None => immediate(&mut writer, answer.body, facts),
         Replies::One(reply) => one(&mut writer, answer.body, reply, session, facts.now.mono),
         Replies::Many(replies) => many(&mut writer, answer.body, &replies, session, facts.now.mono),
-        Replies::Walked(walked) => keys(&mut writer, walked),
+        Replies::Walked(walked) => keys(&mut writer, &answer.body, walked),
     }
 }
 
@@ -103,6 +115,13 @@ fn immediate(writer: &mut Writer<'_>, body: Body, facts: &Facts<'_>) {
         Body::Commands(commands) => describe::put_commands(writer, &commands),
         Body::Manual(commands) => describe::put_manual(writer, &commands),
         Body::Help(command) => describe::put_help(writer, command),
+        Body::Time => {
+            let ms = facts.now.unix_ms;
+            writer.array(2);
+            writer.bulk((ms / 1_000).to_string().as_bytes());
+            writer.bulk((ms % 1_000 * 1_000).to_string().as_bytes());
+        }
+        Body::Map(map) => cluster::put(writer, map, facts),
         Body::Deleted
         | Body::Existing
         | Body::Value { .. }
@@ -111,7 +130,13 @@ fn immediate(writer: &mut Writer<'_>, body: Body, facts: &Facts<'_>) {
         | Body::Kind
         | Body::Size
         | Body::Page
-        | Body::Keys => unreachable!("these commands ask a shard"),
+        | Body::Keys
+        | Body::Some { .. }
+        | Body::Counted
+        | Body::Siblings
+        | Body::Written
+        | Body::Explained
+        | Body::Conflicts => unreachable!("these commands ask a shard"),
     }
 }
 
@@ -133,6 +158,14 @@ fn one(writer: &mut Writer<'_>, body: Body, reply: Reply, session: &mut Session,
         (Body::Page, Reply::Page(page)) => {
             let keys: Vec<Key> = page.items.into_iter().map(|(key, _)| key).collect();
             put_page(writer, page.next, &keys);
+        }
+        (Body::Siblings, Reply::Read(read)) => own::put_siblings(writer, &read),
+        (Body::Written, Reply::Written(written)) => own::put_written(writer, &written),
+        (Body::Explained, Reply::Explained(explained)) => {
+            own::put_explained(writer, &explained);
+        }
+        (Body::Conflicts, Reply::Conflicts(conflicts)) => {
+            own::put_conflicts(writer, &conflicts);
         }
         (body, reply) => unreachable!("{body:?} is not answered by {reply:?}"),
     }
@@ -201,18 +234,25 @@ fn is_hit(reply: &Reply) -> bool {
     }
 }
 
-fn keys(writer: &mut Writer<'_>, walked: Walked) {
+/// What a walk found.
+fn keys(writer: &mut Writer<'_>, body: &Body, walked: Walked) {
     if let Some(fault) = walked.fault {
         return put_fault(writer, &fault);
     }
-    if walked.next != Token(0) {
+    if matches!(body, Body::Counted) {
+        return writer.number(walked.count);
+    }
+    let mut items = walked.items;
+    if let Body::Some { count } = body {
+        items.truncate(*count);
+    } else if walked.next != Token(0) {
         // An array without a mark for its end would pass for all keys.
         return writer.error(&format!(
             "ERR KEYS found more than {KEYS_LIMIT_DEFAULT} keys; SCAN walks through any number"
         ));
     }
-    writer.array(walked.items.len());
-    for key in &walked.items {
+    writer.array(items.len());
+    for key in &items {
         writer.bulk(&key.bytes);
     }
 }

@@ -4,11 +4,13 @@
 
 mod answer;
 mod arguments;
+mod cluster;
 pub mod commands;
 mod decoder;
 mod describe;
 mod inline;
 mod node;
+mod own;
 mod plan;
 mod writer;
 

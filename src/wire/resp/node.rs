@@ -9,9 +9,9 @@ use super::Version;
 use super::answer::Body;
 use super::arguments::Arguments;
 use super::commands::Command;
-use super::describe;
 use super::plan::{Client, Refusal, not_supported, syntax_error};
 use super::writer::Writer;
+use super::{cluster, describe};
 use crate::cluster::Phase;
 use crate::limits::{CONNECTIONS_MAX, RESP_BULK_BYTES_MAX};
 use crate::wire::Facts;
@@ -235,7 +235,7 @@ fn server_section(text: &mut String, facts: &Facts<'_>) {
     put_line(text, format_args!("redis_version:{REDIS_VERSION}"));
     put_line(text, format_args!("peerage_version:{}", env!("CARGO_PKG_VERSION")));
     put_line(text, format_args!("redis_mode:standalone"));
-    put_line(text, format_args!("run_id:{}{:08x}", facts.view.me, facts.view.me.tag().0));
+    put_line(text, format_args!("run_id:{}", cluster::name(facts.view.me)));
     put_line(text, format_args!("tcp_port:{}", facts.port));
     put_line(text, format_args!("uptime_in_seconds:{uptime_seconds}"));
 }
@@ -258,8 +258,9 @@ fn replication_section(text: &mut String, _facts: &Facts<'_>) {
     put_line(text, format_args!("connected_slaves:0"));
 }
 
+/// Clients that know the cluster find it; to others every node is a server by itself.
 fn cluster_section(text: &mut String, _facts: &Facts<'_>) {
-    put_line(text, format_args!("cluster_enabled:0"));
+    put_line(text, format_args!("cluster_enabled:1"));
 }
 
 fn peerage_section(text: &mut String, facts: &Facts<'_>) {

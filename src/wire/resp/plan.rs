@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::answer::{Answer, Body};
 use super::arguments::Arguments;
 use super::commands::{self, Command, Verb, Verdict};
-use super::{Version, describe, node};
+use super::{Version, cluster, describe, node, own};
 use crate::api::{Fault, Op, Request, Scan, Session, WriteContext};
 use crate::hash::{BucketId, Key, Token};
 use crate::limits::{KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX};
@@ -112,7 +112,16 @@ impl Planner {
             }
             Verb::Scan => self.scan(arguments, session),
             Verb::Keys => self.keys(arguments, session),
-            Verb::Ping
+            Verb::Cluster => self.cluster(command, arguments, session),
+            Verb::KvGet => self.asking(own::get(arguments, session)?),
+            Verb::KvPut => self.asking(own::put(arguments, self.value_bytes_max, session, now)?),
+            Verb::KvDel => self.asking(own::delete(arguments, session)?),
+            Verb::KvExplain => self.asking(own::explain(arguments, session)?),
+            Verb::KvConflicts => self.asking(own::conflicts(arguments, session)?),
+            Verb::KvConsistency => Ok(self.immediate(own::consistency(arguments, session)?)),
+            Verb::Time
+            | Verb::NoRedirect
+            | Verb::Ping
             | Verb::Echo
             | Verb::Quit
             | Verb::Select
@@ -203,9 +212,6 @@ impl Planner {
     }
 
     fn scan(&self, arguments: Arguments<'_>, session: &Session) -> Result<Call, Refusal> {
-        let bad_cursor = || Fault::BadCursor {
-            text: "a cursor is the number that the SCAN before it returned, or 0".to_string(),
-        };
         let cursor = Token(arguments.number(1).ok_or_else(bad_cursor)?);
         let mut scan = Scan {
             bucket: BucketId::default(),
@@ -256,6 +262,33 @@ impl Planner {
         Ok(Call::walk(walk, self.answer(Body::Keys)))
     }
 
+    fn cluster(
+        &self,
+        command: &'static Command,
+        arguments: Arguments<'_>,
+        session: &Session,
+    ) -> Result<Call, Refusal> {
+        let (slot, wanted) = match cluster::ask(command, arguments)? {
+            cluster::Asked::Known(body) => return Ok(self.immediate(body)),
+            cluster::Asked::CountKeys(slot) => (slot, None),
+            cluster::Asked::Keys(_, 0) => return Ok(self.immediate(Body::Bulks(Vec::new()))),
+            cluster::Asked::Keys(slot, count) => (slot, Some(count.min(KEYS_LIMIT_DEFAULT))),
+        };
+        let (first, last) = Token::of_slot(slot);
+        let scan = Scan {
+            bucket: BucketId::default(),
+            cursor: first,
+            limit: 1,
+            prefix: Bytes::new(),
+            pattern: Bytes::new(),
+            values: false,
+        };
+        let template = request(Op::Count { bucket: scan.bucket }, session);
+        let walk = Walk::new(template, scan, wanted).up_to(last);
+        let body = wanted.map_or(Body::Counted, |count| Body::Some { count });
+        Ok(Call::walk(walk, self.answer(body)))
+    }
+
     fn about_connection(
         &mut self,
         command: &'static Command,
@@ -264,6 +297,8 @@ impl Planner {
         session: &mut Session,
     ) -> Result<Call, Refusal> {
         let body = match verb {
+            Verb::Time => Body::Time,
+            Verb::NoRedirect => Body::Done,
             Verb::Ping => Body::Pong((arguments.len() > 1).then(|| arguments.bytes(1))),
             Verb::Echo => Body::Bulk(arguments.bytes(1)),
             Verb::Quit => return Ok(self.immediate(Body::Done).closing()),
@@ -292,7 +327,14 @@ impl Planner {
             | Verb::Type
             | Verb::Dbsize
             | Verb::Scan
-            | Verb::Keys => {
+            | Verb::Keys
+            | Verb::Cluster
+            | Verb::KvGet
+            | Verb::KvPut
+            | Verb::KvDel
+            | Verb::KvConsistency
+            | Verb::KvExplain
+            | Verb::KvConflicts => {
                 unreachable!("commands about keys are planned elsewhere")
             }
         };
@@ -307,12 +349,17 @@ impl Planner {
         Call::one(request, self.answer(body))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it ends the arms of a match over commands")]
+    fn asking(&self, (request, body): (Request, Body)) -> Result<Call, Refusal> {
+        Ok(self.one(request, body))
+    }
+
     fn answer(&self, body: Body) -> call::Answer {
         call::Answer::Resp(Answer { version: self.client.version, body })
     }
 }
 
-fn request(op: Op, session: &Session) -> Request {
+pub(super) fn request(op: Op, session: &Session) -> Request {
     Request { level: session.level, ..Request::new(op) }
 }
 
@@ -345,6 +392,11 @@ pub(super) fn wrong_number(name: &str) -> Refusal {
 
 pub(super) fn syntax_error() -> Refusal {
     Refusal::Text("ERR syntax error".to_string())
+}
+
+pub(super) fn bad_cursor() -> Refusal {
+    let text = "a cursor is the number that the page before it returned, or 0".to_string();
+    Fault::BadCursor { text }.into()
 }
 
 pub(super) fn not_an_integer() -> Refusal {

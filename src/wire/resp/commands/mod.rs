@@ -75,7 +75,7 @@ pub enum Group {
 }
 
 /// Commands that are served; several names may share one.
-#[expect(missing_docs, reason = "each is the Redis command of its name")]
+#[expect(missing_docs, reason = "each is the command of its name")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Get,
@@ -99,6 +99,15 @@ pub enum Verb {
     Command,
     Info,
     Config,
+    Time,
+    Cluster,
+    NoRedirect,
+    KvGet,
+    KvPut,
+    KvDel,
+    KvConsistency,
+    KvExplain,
+    KvConflicts,
 }
 
 impl Command {

@@ -28,6 +28,18 @@ pub(super) const CLIENT: &[Subcommand] = &[
     sub("tracking", 3, "OFF", "nothing is tracked"),
 ];
 
+pub(super) const CLUSTER: &[Subcommand] = &[
+    sub("countkeysinslot", 3, "slot", "the number of keys of a slot in the whole cluster"),
+    sub("getkeysinslot", 4, "slot count", "keys of a slot, so many at most"),
+    HELP,
+    sub("info", 2, "", "whether this node can serve, how many members there are, the epoch"),
+    sub("keyslot", 3, "key", "the slot of a key"),
+    sub("myid", 2, "", "the name of this node, 40 hexadecimal digits"),
+    sub("nodes", 2, "", "a line for each member, with the slots that it is the first owner of"),
+    sub("shards", 2, "", "each row of owners with its slots"),
+    sub("slots", 2, "", "each arc of slots with its owners, the first that can be reached first"),
+];
+
 pub(super) const COMMAND: &[Subcommand] = &[
     sub("count", 2, "", "how many commands are served"),
     sub("docs", -2, "[name ...]", "what commands do"),

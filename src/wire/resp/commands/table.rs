@@ -16,13 +16,10 @@ const SETS: &str = "sets that merge without a master come in a later version";
 const HASHES: &str = "hashes that merge without a master come in a later version";
 const HYPERLOGLOG: &str = "it comes in a later version";
 const EVENTS: &str = "events between clients come in a later version";
-const CLUSTER: &str =
-    "maps for cluster-aware clients come in a later version; any node answers for every key";
 const AUTH: &str = "users come in a later version; this one listens on loopback only";
 const ADMIN: &str = "it comes in a later version; INFO shows what there is";
 const SEARCH: &str = "search comes in a later version; SCAN with MATCH finds keys";
-const OWN: &str = "it comes in a later version; newline-JSON on this port has siblings, contexts, \
-    levels, EXPLAIN, CONFLICTS and RING now";
+const OWN: &str = "it comes in a later version; newline-JSON on this port has RING now";
 const LISTS: &str =
     "positions in a list do not merge without a master; keep one key an element, or a whole value";
 const SORTED: &str = "it is not planned: order and removal by rank do not merge without a master";
@@ -43,7 +40,8 @@ const MODULES: &str = "it belongs to a module of Redis that has no counterpart h
 pub static TABLE: &[Command] = &[
     later("acl", AUTH),
     later("append", CONDITIONAL),
-    later("asking", CLUSTER),
+    served("asking", Verb::NoRedirect, 1, Group::Connection)
+        .says("", "answers OK: nothing is redirected"),
     later("auth", AUTH),
     never("bf.add", MODULES),
     never("bf.exists", MODULES),
@@ -68,7 +66,9 @@ pub static TABLE: &[Command] = &[
         "SUBCOMMAND [argument ...]",
         "what this connection says about itself, and is told of itself",
     ),
-    later("cluster", CLUSTER),
+    served("cluster", Verb::Cluster, -2, Group::Node)
+        .with(subcommands::CLUSTER)
+        .says("SUBCOMMAND [argument ...]", "the map of slots and owners, and who is a member"),
     never("cms.initbydim", MODULES),
     served("command", Verb::Command, -1, Group::Node).with(subcommands::COMMAND).says(
         "[SUBCOMMAND [argument ...]]",
@@ -195,13 +195,26 @@ pub static TABLE: &[Command] = &[
     served("keys", Verb::Keys, 2, Group::Read)
         .says("pattern", "the keys that match, 10,000 at most"),
     later("kv.bucket", OWN),
-    later("kv.conflicts", OWN),
-    later("kv.consistency", OWN),
-    later("kv.explain", OWN),
-    later("kv.get", OWN),
+    served("kv.conflicts", Verb::KvConflicts, -1, Group::Read)
+        .says("[cursor [COUNT count]]", "a page of the keys with several siblings, and these"),
+    served("kv.consistency", Verb::KvConsistency, -1, Group::Connection)
+        .says("[LEVEL level]", "the level of what follows on this connection"),
+    served("kv.del", Verb::KvDel, -2, Group::Removal).keys(1, 1, 1).says(
+        "key [CONTEXT context] [LEVEL level] [W replicas]",
+        "removes what the context has seen of a key, without one all that is there",
+    ),
+    served("kv.explain", Verb::KvExplain, 2, Group::Read)
+        .keys(1, 1, 1)
+        .says("key", "where a key lies, and what each of its replicas holds"),
+    served("kv.get", Verb::KvGet, -2, Group::Read)
+        .keys(1, 1, 1)
+        .says("key [LEVEL level] [R replicas]", "the context of a key and all of its siblings"),
     later("kv.id", OWN),
     later("kv.outcome", OWN),
-    later("kv.put", OWN),
+    served("kv.put", Verb::KvPut, -3, Group::Write).keys(1, 1, 1).says(
+        "key value [CONTEXT context] [LEVEL level] [W replicas]",
+        "writes a key: replaces what the context has seen, keeps the rest as siblings",
+    ),
     later("kv.ring", OWN),
     later("kv.search", OWN),
     never("lastsave", PERSISTENCE),
@@ -255,8 +268,10 @@ pub static TABLE: &[Command] = &[
     later("punsubscribe", EVENTS),
     served("quit", Verb::Quit, -1, Group::Connection).says("[argument ...]", "ends the connection"),
     later("randomkey", ADMIN),
-    later("readonly", CLUSTER),
-    later("readwrite", CLUSTER),
+    served("readonly", Verb::NoRedirect, 1, Group::Connection)
+        .says("", "answers OK: every node answers reads"),
+    served("readwrite", Verb::NoRedirect, 1, Group::Connection)
+        .says("", "answers OK: every node takes writes"),
     later("rename", CONDITIONAL),
     later("renamenx", CONDITIONAL),
     never("replconf", REPLICATION),
@@ -318,7 +333,8 @@ pub static TABLE: &[Command] = &[
     never("swapdb", ONE_DATABASE),
     never("sync", REPLICATION),
     never("tdigest.create", MODULES),
-    later("time", ADMIN),
+    served("time", Verb::Time, 1, Group::Node)
+        .says("", "seconds of Unix time on this node, and microseconds within the second"),
     never("topk.add", MODULES),
     later("touch", ADMIN),
     never("ts.add", MODULES),
