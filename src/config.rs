@@ -40,6 +40,8 @@ pub struct Config {
     pub cluster_port: Option<u16>,
     /// `HOST:CLUSTER_PORT` of other nodes. None: a new cluster of one.
     pub seeds: Vec<String>,
+    /// File with the cluster secret, which every node of the cluster must prove that it holds.
+    pub cluster_secret_file: Option<PathBuf>,
     /// Failure domain.
     pub zone: String,
     /// Shard threads, 1 to 64. Default: cores - 1, at least 1.
@@ -67,6 +69,7 @@ impl Default for Config {
             port: 6379,
             cluster_port: None,
             seeds: Vec::new(),
+            cluster_secret_file: None,
             zone: String::from("default"),
             shards: None,
             durability: Durability::default(),

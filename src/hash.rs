@@ -125,6 +125,18 @@ pub fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
+/// SHA-256.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// Whether two byte strings are equal, in a time that does not tell where they differ.
+pub fn equal(left: &[u8], right: &[u8]) -> bool {
+    let differing = left.iter().zip(right).fold(0, |bits, (left, right)| bits | (left ^ right));
+    // Hidden from the optimiser, which could otherwise leave the loop at the first difference.
+    left.len() == right.len() && std::hint::black_box(differing) == 0
+}
+
 fn hash_tag(key: &[u8]) -> Option<&[u8]> {
     let open = key.iter().position(|&byte| byte == b'{')?;
     let rest = &key[open + 1..];
@@ -182,5 +194,14 @@ mod tests {
         }
         assert_eq!(PartitionId(0).tokens(1), (Token(0), Token::MAX));
         assert_eq!(PartitionId(15).tokens(16).1, Token::MAX);
+    }
+
+    #[test]
+    fn byte_strings_are_equal_when_every_byte_is() {
+        assert!(equal(b"", b""));
+        assert!(equal(b"ab", b"ab"));
+        assert!(!equal(b"ab", b"aB"));
+        assert!(!equal(b"ab", b"a"));
+        assert!(!equal(b"", b"a"));
     }
 }

@@ -27,7 +27,7 @@ const COMMANDS: [(&str, &str); 17] = [
 ];
 
 /// Flags of later versions, of `serve` and `dev`.
-const FLAGS: [(&str, &str); 6] = [
+const FLAGS: [(&str, &str); 5] = [
     (
         "--insecure-i-know",
         "will let a node without passwords be reached from other machines; this version listens \
@@ -40,7 +40,6 @@ const FLAGS: [(&str, &str); 6] = [
     ),
     ("--peers", "will name the nodes of a primary-secondary cluster; use --seed"),
     ("--primary", "will make this node the first primary; this version has no primary"),
-    ("--cluster-secret-file", "will let only nodes that know a secret join"),
 ];
 
 /// The refusal of a command line that uses what comes later.

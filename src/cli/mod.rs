@@ -20,6 +20,7 @@ mod point;
 mod progress;
 mod record;
 mod scan;
+mod secret;
 mod serve;
 mod settings;
 mod sim;
@@ -95,6 +96,8 @@ enum Command {
     Explain(inspect::Explain),
     /// List keys with several concurrent values
     Conflicts(inspect::Conflicts),
+    /// Make a secret for the nodes of a cluster
+    Secret(secret::SecretCommand),
     /// Run whole clusters in virtual time, with everything going wrong that can
     Sim(sim::Sim),
 }
@@ -144,14 +147,15 @@ impl Command {
             Self::Ring(command) => command.run(),
             Self::Explain(command) => command.run(),
             Self::Conflicts(command) => command.run(),
+            Self::Secret(command) => command.run(),
             Self::Sim(command) => command.run(),
         }
     }
 }
 
 /// Variables that stand for no flag: the filter of the log, and those of the tests.
-const OWN_VARIABLES: [&str; 4] =
-    ["PEERAGE_LOG", "PEERAGE_FULL", "PEERAGE_KEEP", "PEERAGE_TEST_SEED"];
+const OWN_VARIABLES: [&str; 5] =
+    ["PEERAGE_LOG", "PEERAGE_FULL", "PEERAGE_KEEP", "PEERAGE_TEST_SEED", secret::VARIABLE];
 
 /// A misspelt variable would be a setting that is silently not made.
 fn warn_of_unknown_variables() {

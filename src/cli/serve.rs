@@ -46,11 +46,13 @@ pub(crate) struct StopSignals {
 impl Serve {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let config = self.settings.load()?;
+        let options =
+            NodeOptions { secret: super::secret::load(&config)?, ..NodeOptions::default() };
         let runtime = runtime()?;
         runtime.block_on(async {
             // Before the node starts: a signal while the log is read must not be lost.
             let mut signals = StopSignals::new()?;
-            let node = start(config.clone()).await?;
+            let node = start(config.clone(), options).await?;
             say(&format!("{}\n", start_line(&node, &config)));
             let ended = watch_node(&node, &mut signals).await;
             if ended.is_ok() {
@@ -97,8 +99,8 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
     if error.exit_code() == 2 { Failure::Usage(text) } else { Failure::Failed(text) }
 }
 
-async fn start(config: Config) -> Result<Node, Failure> {
-    let started = tokio::task::spawn_blocking(|| Node::start(config, NodeOptions::default())).await;
+async fn start(config: Config, options: NodeOptions) -> Result<Node, Failure> {
+    let started = tokio::task::spawn_blocking(|| Node::start(config, options)).await;
     started.expect("starting a node does not panic").map_err(|error| start_failure(&error))
 }
 

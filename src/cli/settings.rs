@@ -30,6 +30,10 @@ pub(crate) struct Settings {
     /// Port for other nodes; 0 is any free one [default: PORT + 1000]
     #[arg(long, value_name = "PORT", env = "PEERAGE_CLUSTER_PORT", hide_env_values = true)]
     cluster_port: Option<u16>,
+    /// File with the secret that the nodes of the cluster prove to each other; `peerage secret`
+    /// makes one. The variable PEERAGE_CLUSTER_SECRET may hold the secret itself instead
+    #[arg(long, value_name = "FILE", env = "PEERAGE_CLUSTER_SECRET_FILE", hide_env_values = true)]
+    cluster_secret_file: Option<PathBuf>,
     /// Name of the node, unique in the cluster [default: HOST:PORT]
     #[arg(long, value_name = "NAME", env = "PEERAGE_NODE_ID", hide_env_values = true)]
     node_id: Option<String>,
@@ -109,6 +113,7 @@ impl Settings {
             port: given.port.unwrap_or(base.port),
             cluster_port: given.cluster_port.or(base.cluster_port),
             seeds: given.seed.unwrap_or(base.seeds),
+            cluster_secret_file: given.cluster_secret_file.or(base.cluster_secret_file),
             zone: given.zone.unwrap_or(base.zone),
             shards: given.shards.or(base.shards),
             durability: given.durability.map_or(base.durability, DurabilityWord::level),

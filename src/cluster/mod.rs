@@ -16,6 +16,7 @@ mod layout;
 pub mod message;
 mod paxos;
 mod placement;
+mod secret;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use identity::{Settings, node_id};
 pub use layout::{CAPACITY_DEFAULT, ClusterId, Layout, LayoutHash, Role};
 pub use message::{Hello, Message, Refusal};
 pub use placement::next as place;
+pub use secret::{Claim, Exchange, Next, Nonce, NotProven, Proof, SECRET_BYTES, Said, Secret};
 pub use view::{Member, Phase, View};
 
 use crate::causality::NodeId;

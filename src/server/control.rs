@@ -26,7 +26,7 @@ use super::shard_thread::Mail;
 use super::shared::{Shared, Stage};
 use super::{Failure, StartError};
 use crate::causality::NodeId;
-use crate::cluster::{Cluster, Input, Message, Output, Phase, Severity};
+use crate::cluster::{Claim, Cluster, Input, Message, Output, Phase, Severity};
 use crate::shard::Seq;
 use crate::turn::HeldBack;
 use crate::wire::peer::{self, Frame};
@@ -288,6 +288,12 @@ impl Control {
     /// What this node says first on a link.
     pub(super) fn hello(&self) -> crate::cluster::Hello {
         self.cluster.borrow().hello()
+    }
+
+    /// Who this node says it is where it proves the secret.
+    pub(super) fn claim(&self) -> Claim {
+        let hello = self.hello();
+        Claim { node: hello.node, cluster: hello.cluster }
     }
 
     /// Whether the control plane talks to the one that said `hello`.

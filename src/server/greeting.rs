@@ -6,6 +6,9 @@
 //! dialler  -> HelloAck     let us begin   (or Refused)
 //! ```
 //!
+//! Where nodes share a secret, each side has proven it to the other before any of this (`entry`),
+//! and the hello must be of the node that was proven.
+//!
 //! Where both dial each other at once, each lane keeps the connection that the smaller node id
 //! dialled; both sides decide so by themselves. A connection of a newer start of a node replaces
 //! all of an older one.
@@ -21,6 +24,7 @@ use tokio::time::timeout;
 
 use super::bug;
 use super::control::Control;
+use super::entry::{self, Door};
 use super::links::{self, Link, PeerLinks, Seat};
 use super::shard_thread::Mail;
 use crate::causality::NodeId;
@@ -136,8 +140,18 @@ async fn introduce(
     lane: Lane,
 ) -> Result<(Hello, BytesMut), String> {
     let dialed = (lane == Lane::Control).then(|| addr.to_owned());
-    say(stream, Frame::Hello(Greeting::new(lane, control.hello()))).await?;
     let mut received = BytesMut::new();
+    let mut door = Door { control, stream, received: &mut received };
+    let claim = match entry::prove_dialled(&mut door).await {
+        Ok(claim) => claim,
+        Err(closed) => {
+            if let (Some(refusal), Some(_)) = (&closed.refusal, &dialed) {
+                control.step(Input::Refused { dialed, refusal: refusal.clone() });
+            }
+            return Err(closed.to_string());
+        }
+    };
+    say(stream, Frame::Hello(Greeting::new(lane, control.hello()))).await?;
     let hello = match hear(stream, &mut received).await? {
         Frame::HelloAck(Greeting { hello, .. }) => hello,
         Frame::Refusal(refusal) => {
@@ -149,6 +163,9 @@ async fn introduce(
         }
         Frame::Hello(_) | Frame::Cluster(_) | Frame::Shard(_) => return Err(out_of_turn()),
     };
+    if claim.is_some_and(|claim| !claim.is_of(&hello)) {
+        return Err(not_as_proven(&hello));
+    }
     if let Err(refusal) = control.admit(&hello) {
         // The other side may be gone already; what counts is that this side does not go on.
         let _ = say(stream, Frame::Refusal(refusal.clone())).await;
@@ -170,10 +187,15 @@ async fn listen(
     stream: &mut TcpStream,
 ) -> Result<(Hello, Lane, BytesMut), String> {
     let mut received = BytesMut::new();
+    let mut door = Door { control, stream, received: &mut received };
+    let claim = entry::prove_answering(&mut door).await.map_err(|closed| closed.to_string())?;
     let Frame::Hello(Greeting { hello, link: lane, .. }) = hear(stream, &mut received).await?
     else {
         return Err(out_of_turn());
     };
+    if claim.is_some_and(|claim| !claim.is_of(&hello)) {
+        return Err(not_as_proven(&hello));
+    }
     if let Err(refusal) = control.admit(&hello) {
         let _ = say(stream, Frame::Refusal(refusal.clone())).await;
         if lane == Lane::Control {
@@ -202,6 +224,10 @@ fn out_of_turn() -> String {
     String::from("the other side does not know how to greet")
 }
 
+fn not_as_proven(hello: &Hello) -> String {
+    format!("{} is not the node that was proven", hello.name)
+}
+
 async fn say(stream: &mut TcpStream, frame: Frame) -> Result<(), String> {
     let mut out = BytesMut::new();
     peer::encode(&frame, &mut out).map_err(|error| error.to_string())?;
@@ -210,24 +236,37 @@ async fn say(stream: &mut TcpStream, frame: Frame) -> Result<(), String> {
 
 async fn hear(stream: &mut TcpStream, received: &mut BytesMut) -> Result<Frame, String> {
     loop {
-        match peer::decode(received) {
+        match peer::decode_greeting(received) {
             Ok(Some(frame)) => return Ok(frame),
             Ok(None) => {}
             Err(error) => {
-                let text = error.to_string();
-                if matches!(error, FrameError::NoCommonVersion { .. }) {
-                    let code = String::from("no_common_version");
-                    let refusal = Refusal { code, text: text.clone() };
+                if let Some(refusal) = refusal_of(&error) {
                     // Courtesy: this side closes in any case.
                     let _ = say(stream, Frame::Refusal(refusal)).await;
                 }
-                return Err(text);
+                return Err(error.to_string());
             }
         }
         let count = stream.read_buf(received).await.map_err(|error| error.to_string())?;
         if count == 0 {
             return Err(String::from("closed during the greeting"));
         }
+    }
+}
+
+/// What the other side is told of a first frame that does not parse.
+fn refusal_of(error: &FrameError) -> Option<Refusal> {
+    match error {
+        FrameError::NoCommonVersion { .. } => {
+            Some(Refusal { code: String::from("no_common_version"), text: error.to_string() })
+        }
+        FrameError::SecretAsked => Some(entry::no_secret()),
+        FrameError::TooLong { .. }
+        | FrameError::TooShort { .. }
+        | FrameError::Checksum
+        | FrameError::UnknownKind { .. }
+        | FrameError::UnknownVersion { .. }
+        | FrameError::Malformed { .. } => None,
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub links: Counter,
     /// Links closed because of bytes that do not parse or whose checksum is wrong.
     pub links_damaged: Counter,
+    /// Connections to the port for nodes that did not prove the cluster secret.
+    pub strangers: Counter,
     /// Messages to other nodes that were dropped: no link, or its queue was full.
     pub messages_dropped: Counter,
 }

@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod descriptors;
 mod directory;
+mod entry;
 mod files;
 mod greeting;
 mod identity;

@@ -32,7 +32,7 @@ use super::readers::{self, READERS, Readers};
 use super::shard_thread;
 use super::shared::{Guests, Shared, Stage};
 use crate::causality::NodeId;
-use crate::cluster::{Cluster, Phase, Settings, View};
+use crate::cluster::{Cluster, Phase, Secret, Settings, View};
 use crate::config::Config;
 use crate::limits;
 use crate::shard::{self, Shard, ShardConfig, ShardId};
@@ -45,6 +45,8 @@ use crate::wire::Facts;
 pub struct NodeOptions {
     /// Which nodes of the process it can talk to.
     pub links: LinkControl,
+    /// What every node of the cluster must prove that it holds; `None`: nothing.
+    pub secret: Option<Secret>,
 }
 
 /// A running node. Dropping it is [`Node::kill`].
@@ -481,6 +483,7 @@ fn share(
         clock,
         started_unix_ms,
         links: options.links,
+        secret: options.secret,
         stage: watch::Sender::new(Stage::Running),
         failure: watch::Sender::new(None),
         view: watch::Sender::new(Arc::new(view)),

@@ -16,7 +16,7 @@ use super::metrics::Metrics;
 use super::readers::Readers;
 use super::shard_thread::Mail;
 use super::{Failure, LinkControl};
-use crate::cluster::View;
+use crate::cluster::{Secret, View};
 use crate::config::Config;
 use crate::shard::ShardId;
 use crate::store::LogStatus;
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) started_unix_ms: u64,
     pub(crate) links: LinkControl,
+    /// What other nodes must prove that they hold; `None` = this machine is trusted.
+    pub(crate) secret: Option<Secret>,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     pub(crate) view: watch::Sender<Arc<View>>,

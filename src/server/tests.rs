@@ -1,5 +1,7 @@
 //! Whole nodes in one process, over real sockets and real files.
 
+mod access;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -29,8 +31,12 @@ fn config(folder: &Path, seeds: Vec<String>) -> Config {
     }
 }
 
+fn options(links: &LinkControl) -> NodeOptions {
+    NodeOptions { links: links.clone(), ..NodeOptions::default() }
+}
+
 fn start(folder: &Path, seeds: Vec<String>, links: &LinkControl) -> Node {
-    Node::start(config(folder, seeds), NodeOptions { links: links.clone() }).unwrap()
+    Node::start(config(folder, seeds), options(links)).unwrap()
 }
 
 /// Blocks until the view of a node is as wanted.
@@ -125,7 +131,7 @@ impl Ring {
         let mut config = config(&path, vec![format!("127.0.0.1:{next}")]);
         config.port = self.ports[index];
         config.cluster_port = Some(self.ports[count + index]);
-        let node = Node::start(config, NodeOptions { links: self.links.clone() }).unwrap();
+        let node = Node::start(config, options(&self.links)).unwrap();
         self.nodes[index] = Some(node);
     }
 

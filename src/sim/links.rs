@@ -8,17 +8,22 @@ use bytes::{Bytes, BytesMut};
 use rand::RngExt as _;
 
 use super::chance::Family;
+use super::door;
 use super::facts::{self, Facts, Said};
 use super::network::{Copy, Place};
 use super::process::{Process, place_of};
 use super::trace::Lane;
 use super::world::{Happening, World};
 use crate::causality::NodeId;
-use crate::cluster::{self, Hello};
+use crate::cluster::{self, Hello, Secret};
 use crate::wire::peer::{self, Frame};
 
 /// Time between two attempts to reach an address.
 const REDIAL_US: u64 = 100_000;
+
+/// What the secret of the cluster is drawn for, and the nonces of a dial.
+const SECRET: u64 = 0x5ec2_e700_0000_0000;
+const NONCE: u64 = 0x0a0c_e000_0000_0000;
 
 /// Where a handshake stands.
 #[derive(Clone, Debug)]
@@ -196,8 +201,11 @@ impl World {
         match step {
             Step::Hello(addr, bytes) => {
                 let Some(hello) = hello_of(&bytes) else { return };
-                let answer = self.admit(place, &hello, None);
                 let mine = self.machines[place].process.as_ref().and_then(Process::greeting);
+                if let Some(mine) = mine.as_ref().and_then(hello_of) {
+                    self.prove(place, from, &hello, &mine);
+                }
+                let answer = self.admit(place, &hello, None);
                 let answer = answer.and_then(|()| mine.ok_or_else(starting));
                 self.greet(place, Some(from_life), from, Step::Back(addr, answer));
             }
@@ -220,6 +228,14 @@ impl World {
                 self.link(place, from, from_life, hello, None);
             }
         }
+    }
+
+    /// Both ends of a dial prove that they hold the secret of the cluster.
+    fn prove(&self, place: Place, from: Place, dialler: &Hello, answerer: &Hello) {
+        let secret = Secret::new(self.chance.at(Family::Process, 0, 0, SECRET).random());
+        let what = NONCE ^ from as u64;
+        let mut chance = self.chance.at(Family::Process, place, self.now_us, what);
+        door::pass(&secret, dialler, answerer, &mut chance);
     }
 
     fn admit(

@@ -27,6 +27,7 @@ mod chance;
 mod clients;
 mod clock;
 mod disk;
+mod door;
 mod facts;
 mod faults;
 mod file;

@@ -133,7 +133,7 @@ const CRATES: [(&str, &[&str]); 21] = [
     ("postcard", &["cluster", "store", "wire"]),
     ("proptest", &[]),
     ("rand", &["cluster", "shard", "store", "turn", SHELLS]),
-    ("ring", &["server", "cli"]),
+    ("ring", &["cluster", "server", "cli"]),
     ("rustix", &["server"]),
     ("rustyline", &["cli"]),
     (

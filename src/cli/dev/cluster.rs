@@ -92,8 +92,9 @@ impl Cluster {
         }
         // A node that failed by itself still holds its directory until it is let go.
         slot.node = None;
-        let node = Node::start(slot.config.clone(), NodeOptions { links })
-            .map_err(|error| with_number(number, &start_failure(&error)))?;
+        let node =
+            Node::start(slot.config.clone(), NodeOptions { links, ..NodeOptions::default() })
+                .map_err(|error| with_number(number, &start_failure(&error)))?;
         slot.node = Some(node);
         Ok(())
     }

@@ -16,7 +16,7 @@ pub const PROTOCOL_MIN: u8 = 1;
 pub const PROTOCOL_MAX: u8 = 1;
 
 /// Longest text of a refusal, in bytes.
-const REFUSAL_BYTES_MAX: usize = 4 * 1024;
+pub(super) const REFUSAL_BYTES_MAX: usize = 4 * 1024;
 
 /// Who speaks, in which versions, and what the link is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@
 //!
 //! A frame that does not parse is an error, never a panic: the shell closes the link and counts.
 
+mod entry;
 mod greeting;
 mod reader;
 mod value;
@@ -30,6 +31,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 pub use crate::cluster::Refusal;
+pub use entry::{Entry, decode_entry, encode_entry};
 pub use greeting::{Greeting, Link, PROTOCOL_MAX, PROTOCOL_MIN, agree};
 
 use crate::limits::FRAME_BYTES_MAX;
@@ -41,6 +43,9 @@ use reader::Reader;
 const HEADER_BYTES: usize = 28;
 /// Bytes before the part that length and checksum speak of.
 const PREFIX_BYTES: usize = 8;
+
+/// Longest frame before a link is up: a refusal. A greeting is shorter.
+const GREETING_BYTES_MAX: usize = HEADER_BYTES + 1 + 255 + greeting::REFUSAL_BYTES_MAX;
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +65,8 @@ pub enum Frame {
 /// Why bytes are not a frame. The link is closed; nothing of the frame was used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// The frame is longer than [`FRAME_BYTES_MAX`].
-    #[error("a frame of {bytes} bytes is longer than the limit, {FRAME_BYTES_MAX}")]
+    /// The frame is longer than [`FRAME_BYTES_MAX`], or than any that may come here.
+    #[error("a frame of {bytes} bytes is longer than it may be at this point of a link")]
     TooLong {
         /// Its length.
         bytes: u64,
@@ -100,6 +105,9 @@ pub enum FrameError {
         /// The newest.
         max: u8,
     },
+    /// A challenge or a proof where none may come.
+    #[error("a frame asks for a proof of the cluster secret, which is not expected here")]
+    SecretAsked,
     /// The payload is not what its kind says.
     #[error("the payload of a frame of kind {kind} does not parse")]
     Malformed {
@@ -124,6 +132,8 @@ mod kind {
     pub(super) const HELLO: u8 = 1;
     pub(super) const HELLO_ACK: u8 = 2;
     pub(super) const CLUSTER: u8 = 3;
+    pub(super) const CHALLENGE: u8 = 4;
+    pub(super) const PROOF: u8 = 5;
     pub(super) const SHARD: u8 = 19;
     pub(super) const FORWARD: u8 = 20;
     pub(super) const FORWARD_REPLY: u8 = 21;
@@ -168,11 +178,29 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) -> Result<(), FrameError> {
 /// # Errors
 /// [`FrameError`]: the link must be closed, the stream cannot be followed any more.
 pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+    let Some((header, payload)) = take_body(buffer, FRAME_BYTES_MAX)? else { return Ok(None) };
+    parse(header, payload).map(Some)
+}
+
+/// As [`decode`], before a greeting is over: nothing longer than a greeting or a refusal is kept.
+///
+/// # Errors
+/// As [`decode`], and for frames that are too long to come now.
+pub fn decode_greeting(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+    let Some((header, payload)) = take_body(buffer, GREETING_BYTES_MAX)? else { return Ok(None) };
+    parse(header, payload).map(Some)
+}
+
+/// Takes the header and the payload of one frame of at most `bytes_max` bytes out of `buffer`.
+fn take_body(
+    buffer: &mut BytesMut,
+    bytes_max: usize,
+) -> Result<Option<(Header, Bytes)>, FrameError> {
     let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let (mut prefix, bytes) = (prefix.as_slice(), buffer.len());
     let (announced, checksum) = (prefix.get_u32_le(), prefix.get_u32_le());
     let length = usize::try_from(announced).unwrap_or(usize::MAX);
-    if length > FRAME_BYTES_MAX - PREFIX_BYTES {
+    if length > bytes_max - PREFIX_BYTES {
         return Err(FrameError::TooLong { bytes: u64::from(announced) });
     }
     if length < HEADER_BYTES - PREFIX_BYTES {
@@ -195,13 +223,16 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         epoch: body.get_u32_le(),
         left_ms: body.get_u32_le(),
     };
-    parse(header, body).map(Some)
+    Ok(Some((header, body)))
 }
 
 fn parse(header: Header, payload: Bytes) -> Result<Frame, FrameError> {
     let malformed = FrameError::Malformed { kind: header.kind };
     if matches!(header.kind, kind::HELLO | kind::HELLO_ACK | kind::REFUSAL) {
         return parse_handshake(header, &payload);
+    }
+    if matches!(header.kind, kind::CHALLENGE | kind::PROOF) {
+        return Err(FrameError::SecretAsked);
     }
     if header.version != PROTOCOL_MAX {
         return Err(FrameError::UnknownVersion { version: header.version });

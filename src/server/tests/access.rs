@@ -1,0 +1,108 @@
+//! Who is let in, and what the others hear.
+
+use super::*;
+use crate::cluster::{Nonce, Said, Secret};
+
+fn secret(byte: u8) -> Secret {
+    Secret::new([byte; 32])
+}
+
+/// Polls, because counters ring no bell.
+fn wait_for(mut is_done: impl FnMut() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let waited = runtime.block_on(async {
+        let done = async {
+            while !is_done() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, done).await.is_ok()
+    });
+    assert!(waited, "waited in vain");
+}
+
+/// Two nodes that name each other, each with its own secret or none.
+fn pair(folder: &Path, secrets: [Option<Secret>; 2]) -> [Node; 2] {
+    let ports = free_ports(4);
+    let mut index = 0;
+    secrets.map(|secret| {
+        let seed = format!("127.0.0.1:{}", ports[3 - index]);
+        let config = Config {
+            port: ports[index],
+            cluster_port: Some(ports[2 + index]),
+            ..config(&folder.join(format!("n{index}")), vec![seed])
+        };
+        index += 1;
+        Node::start(config, NodeOptions { secret, ..NodeOptions::default() }).unwrap()
+    })
+}
+
+#[test]
+fn nodes_with_one_secret_become_one_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = pair(folder.path(), [1, 1].map(|byte| Some(secret(byte))));
+    for node in &nodes {
+        wait_until(node, "birth", |view| {
+            is_ready(view) && view.layout.as_ref().is_some_and(|layout| layout.roles.len() == 2)
+        });
+    }
+    assert_eq!(Talk::to(nodes[0].client_addr()).ask("SET k v"), "+OK");
+    assert_eq!(Talk::to(nodes[1].client_addr()).ask("GET k"), "$1");
+    assert_eq!(nodes[0].metrics().strangers.count(), 0);
+}
+
+#[test]
+fn nodes_with_different_secrets_never_link() {
+    for secrets in [[Some(secret(1)), Some(secret(2))], [Some(secret(1)), None]] {
+        let folder = tempfile::tempdir().unwrap();
+        let nodes = pair(folder.path(), secrets);
+        let knocks = || nodes.iter().map(|node| node.metrics().strangers.count()).sum::<u64>();
+        wait_for(|| knocks() >= 3);
+        for node in &nodes {
+            assert_eq!(node.metrics().links.count(), 0);
+            assert!(matches!(node.view().phase, Phase::Unborn(_)));
+        }
+    }
+}
+
+/// What a node says to bytes that come to its port for nodes, up to its end.
+fn told(node: &Node, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(node.cluster_addr()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    // A node that closes with bytes unread resets the connection.
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn whoever_cannot_prove_the_secret_learns_nothing_of_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder.path().join("keeper"), vec![]);
+    let node =
+        Node::start(config, NodeOptions { secret: Some(secret(1)), ..NodeOptions::default() });
+    let node = node.unwrap();
+    wait_until(&node, "birth", is_ready);
+    let refusal = told(&node, b"nothing that anybody says");
+    let mut frame = BytesMut::from(&refusal[..]);
+    let Ok(Some(peer::Entry::Refused(heard))) = peer::decode_entry(&mut frame) else {
+        panic!("{refusal:?}");
+    };
+    assert_eq!(heard.code, "no_proof");
+    // A greeting, and a wrong proof behind a challenge, hear the same sentence.
+    let mut greeting = BytesMut::new();
+    peer::encode(&Frame::Cluster(crate::cluster::Message::Leaving), &mut greeting).unwrap();
+    assert_eq!(told(&node, &greeting), refusal);
+    let mut challenge = BytesMut::new();
+    peer::encode_entry(&Said::Challenge(Nonce([9; 32])), &mut challenge);
+    let mut twice = challenge.clone();
+    twice.extend_from_slice(&challenge);
+    let answer = told(&node, &twice);
+    assert_eq!(answer.len(), challenge.len() + refusal.len());
+    assert!(answer.ends_with(&refusal));
+    assert!(!String::from_utf8_lossy(&answer).contains("keeper"));
+    assert_eq!(node.metrics().strangers.count(), 3);
+    assert_eq!(node.metrics().links.count(), 0);
+    assert_eq!(Talk::to(node.client_addr()).ask("SET k v"), "+OK");
+}
