@@ -4,12 +4,14 @@
 //! outcomes only: OK, REFUSED (never applied, now or later), UNKNOWN (may have been applied; its
 //! key must be read before it is written again).
 
+mod expiry;
 mod fault;
 mod session;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use expiry::{EXPIRY_MS_MAX, Expiry};
 pub use fault::{Fault, Outcome};
 pub use session::Session;
 
@@ -75,6 +77,8 @@ pub enum Op {
         value: Bytes,
         /// What the writer has seen.
         context: WriteContext,
+        /// When it ends.
+        expiry: Expiry,
     },
     /// Removes what the writer has seen. Answer: [`Reply::Written`].
     Delete {
@@ -88,6 +92,8 @@ pub enum Op {
     Batch {
         /// Keys and values; no key twice.
         items: Vec<(Key, Bytes)>,
+        /// When each of them ends.
+        expiry: Expiry,
     },
     /// A page of keys in token order. Answer: [`Reply::Page`].
     Scan(Scan),
@@ -271,6 +277,15 @@ impl Op {
     /// Whether it may change something.
     pub fn is_write(&self) -> bool {
         matches!(self, Self::Put { .. } | Self::Delete { .. } | Self::Batch { .. })
+    }
+
+    /// When the values end that it writes, if it writes any.
+    pub fn expiry(&self) -> Expiry {
+        if let Self::Put { expiry, .. } | Self::Batch { expiry, .. } = self {
+            *expiry
+        } else {
+            Expiry::Never
+        }
     }
 }
 

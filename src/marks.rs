@@ -27,6 +27,7 @@ pub const NAMES: &[&str] = &[
     "a read healed who had lost the record",
     "a read failed because a record is damaged",
     "an answer came for a question that was over",
+    "a value was over when it was shown",
     // Writes.
     "a write left three siblings or more",
     "a loser was dropped at the cap",

@@ -69,6 +69,8 @@ bugs! {
     RebuildingAnswers = "rebuilding-answers",
     /// A damaged record is taken for an absent one by the leader of a write. D1.
     DamageTakenForAbsent = "damage-taken-for-absent",
+    /// Values are shown whether they are over or not. E1.
+    ExpiredShown = "expired-shown",
     /// Replies to clients do not wait until what they rest on is durable. O1, D1 and Q1.
     ReplyBeforeDurable = "reply-before-durable",
     /// A node mints under one actor for ever, from where its log ends: dots that were minted and

@@ -55,6 +55,11 @@ impl Entry {
         Self { dot, hlc, expiry_ms: 0, rid: 0, tag: 0, path: Bytes::new(), payload }
     }
 
+    /// Whether it is over for a clock that says `unix_ms`: at its expiry, not only after it.
+    pub fn is_over(&self, unix_ms: u64) -> bool {
+        self.expiry_ms != 0 && self.expiry_ms <= unix_ms
+    }
+
     /// Whether it was written by the request `rid` with the value `payload`.
     fn is_try_of(&self, rid: u64, payload: &Bytes) -> bool {
         rid != 0 && self.rid == rid && self.payload == *payload
@@ -86,6 +91,12 @@ impl Object {
             }
         }
         shown
+    }
+
+    /// Takes away the siblings that are over by a clock that says `unix_ms`: only to be shown, for
+    /// what was taken away is still known to the others.
+    pub fn hide_expired(&mut self, unix_ms: u64) {
+        self.entries.retain(|entry| !entry.is_over(unix_ms));
     }
 
     /// The dots of the siblings, in order.

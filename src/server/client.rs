@@ -120,8 +120,9 @@ impl Client {
         self.closing = true;
     }
 
-    /// The reply to a request. Replies to unknown requests are those to the seat's last user.
-    pub(crate) fn on_reply(&mut self, number: u32, reply: Reply) {
+    /// The reply to a request, at the time of `unix_ms`. Replies to unknown requests are those to
+    /// the seat's last user.
+    pub(crate) fn on_reply(&mut self, number: u32, reply: Reply, unix_ms: u64) {
         let index = usize::try_from(number.wrapping_sub(self.first_request)).unwrap_or(usize::MAX);
         let Some((call, slot)) = self.requests.get_mut(index).and_then(Option::take) else {
             return;
@@ -136,7 +137,7 @@ impl Client {
         waiting.held_bytes += bytes;
         self.held_bytes += bytes;
         self.reply_bytes = bytes.max(self.reply_bytes - self.reply_bytes / 8);
-        waiting.call.on_reply(slot, reply);
+        waiting.call.on_reply(slot, reply, unix_ms);
         // A walk asks on when a page is there.
         if !waiting.call.is_ready() {
             self.asked = self.asked.min(index);
@@ -366,10 +367,10 @@ mod tests {
         assert_eq!(desk.asked.iter().map(|(_, op)| key_of(op)).collect::<Vec<_>>(), [b"a", b"b"]);
         let (a, b) = (desk.asked[0].0, desk.asked[1].0);
         assert_eq!((a, b), (u32::MAX, 0));
-        desk.client.on_reply(b, value(1));
+        desk.client.on_reply(b, value(1), 0);
         desk.advance();
         assert_eq!(desk.hear(99), "");
-        desk.client.on_reply(a, value(2));
+        desk.client.on_reply(a, value(2), 0);
         desk.advance();
         assert_eq!(desk.hear(99), "$2\r\nvv\r\n$1\r\nv\r\n+PONG\r\n");
     }
@@ -378,10 +379,10 @@ mod tests {
     fn a_reply_to_the_last_user_of_a_seat_is_nothing() {
         let mut desk = Desk::new(7);
         desk.say("GET a\r\n");
-        desk.client.on_reply(6, value(1));
-        desk.client.on_reply(8, value(1));
-        desk.client.on_reply(7, value(3));
-        desk.client.on_reply(7, value(1));
+        desk.client.on_reply(6, value(1), 0);
+        desk.client.on_reply(8, value(1), 0);
+        desk.client.on_reply(7, value(3), 0);
+        desk.client.on_reply(7, value(1), 0);
         desk.advance();
         assert_eq!(desk.hear(99), "$3\r\nvvv\r\n");
         assert_eq!(desk.client.next_request(), 8);
@@ -395,10 +396,10 @@ mod tests {
         assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX);
         assert!(!desk.client.interest().read);
         // One that is answered out of order makes no room: the answers of the others wait for it.
-        desk.client.on_reply(5, value(1));
+        desk.client.on_reply(5, value(1), 0);
         desk.advance();
         assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX);
-        desk.client.on_reply(0, value(1));
+        desk.client.on_reply(0, value(1), 0);
         desk.advance();
         assert_eq!(desk.asked.len(), CONNECTION_REQUESTS_MAX + 1);
         assert!(!desk.client.interest().read);
@@ -410,7 +411,7 @@ mod tests {
     fn a_client_that_does_not_read_is_not_read_from() {
         let mut desk = Desk::new(0);
         desk.say("GET a\r\nGET b\r\n");
-        desk.client.on_reply(0, value(CONNECTION_REPLY_BYTES_MAX));
+        desk.client.on_reply(0, value(CONNECTION_REPLY_BYTES_MAX), 0);
         desk.advance();
         desk.say("GET c\r\n");
         assert_eq!(desk.asked.len(), 2);
@@ -432,7 +433,7 @@ mod tests {
         desk.say(&format!("MGET {}\r\n", keys.join(" ")));
         let mut answered = 0;
         while answered < desk.asked.len() {
-            desk.client.on_reply(u32::try_from(answered).unwrap(), value(2_000));
+            desk.client.on_reply(u32::try_from(answered).unwrap(), value(2_000), 0);
             answered += 1;
             desk.advance();
         }
@@ -445,7 +446,7 @@ mod tests {
         let mut desk = Desk::new(0);
         desk.say(&"GET a\r\n".repeat(10));
         for number in 0..10 {
-            desk.client.on_reply(number, value(CONNECTION_REPLY_BYTES_MAX));
+            desk.client.on_reply(number, value(CONNECTION_REPLY_BYTES_MAX), 0);
         }
         for _ in 0..10 {
             desk.advance();
@@ -465,7 +466,7 @@ mod tests {
     fn large_replies_leave_room_for_fewer_requests() {
         let mut desk = Desk::new(0);
         desk.say("GET a\r\n");
-        desk.client.on_reply(0, value(CONNECTION_REPLY_BYTES_MAX / 2));
+        desk.client.on_reply(0, value(CONNECTION_REPLY_BYTES_MAX / 2), 0);
         desk.advance();
         desk.hear(usize::MAX);
         desk.say(&"GET a\r\n".repeat(100));
@@ -479,7 +480,7 @@ mod tests {
         desk.say("GET a\r\nPING\r\n");
         desk.client.on_end();
         assert!(!desk.client.interest().done);
-        desk.client.on_reply(0, value(1));
+        desk.client.on_reply(0, value(1), 0);
         desk.advance();
         assert!(!desk.client.interest().done);
         assert_eq!(desk.hear(99), "$1\r\nv\r\n+PONG\r\n");

@@ -236,16 +236,16 @@ impl Shell {
         self.send(&mut turn.messages);
         let mut touched = Vec::new();
         for (ticket, reply) in turn.replies.drain(..) {
-            self.reply(ticket, reply, &mut touched);
+            self.reply(now, ticket, reply, &mut touched);
         }
         self.settle_all(now, touched);
     }
 
-    fn reply(&self, ticket: Ticket, reply: Reply, touched: &mut Vec<u32>) {
+    fn reply(&self, now: Now, ticket: Ticket, reply: Reply, touched: &mut Vec<u32>) {
         let seat = u32::try_from(ticket.0 >> 32).expect("half of 64 bits is 32 bits");
         let number = u32::try_from(ticket.0 & u64::from(u32::MAX)).expect("masked to 32 bits");
         let Some(guest) = self.seats.borrow().guest(seat) else { return };
-        guest.client.borrow_mut().on_reply(number, reply);
+        guest.client.borrow_mut().on_reply(number, reply, now.unix_ms);
         if !guest.listed.replace(true) {
             touched.push(seat);
         }
@@ -459,7 +459,9 @@ fn input_bytes(input: &Input) -> usize {
     let Input::Client { request, .. } = input else { return 0 };
     match &request.op {
         Op::Put { key, value, .. } => key.bytes.len() + value.len(),
-        Op::Batch { items } => items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum(),
+        Op::Batch { items, .. } => {
+            items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum()
+        }
         Op::Get { key } | Op::Delete { key, .. } | Op::Explain { key } => key.bytes.len(),
         Op::Scan(_) | Op::Count { .. } | Op::Conflicts { .. } => 0,
     }

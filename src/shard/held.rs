@@ -78,11 +78,12 @@ impl Shard {
             return self.answer_hold(turn, address, Some(fault));
         }
         let mut left: Vec<Change> = match work {
-            HoldWork::Put { rid, items } => items
+            HoldWork::Put { rid, expiry, items } => items
                 .into_iter()
                 .map(|(partition, key, value)| {
                     let hlc = self.clock.tick(turn.now);
-                    let write = Write { key, value: Some(value), seen: Seen::All, hlc, rid };
+                    let (value, seen) = (Some(value), Seen::All);
+                    let write = Write { key, value, expiry, seen, hlc, rid };
                     Change::Put(partition, write)
                 })
                 .collect(),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::ShardId;
-use crate::api::{Fault, Holding, Reply, Request, Scan};
+use crate::api::{Expiry, Fault, Holding, Reply, Request, Scan};
 use crate::causality::{Dot, Object, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 
@@ -255,6 +255,8 @@ pub enum HoldWork {
     Put {
         /// The mark of the request; 0 = none.
         rid: u64,
+        /// When the values end.
+        expiry: Expiry,
         /// Partition, key and value.
         items: Vec<(PartitionId, Key, Bytes)>,
     },

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::message::ReplicaItem;
 use super::table::{Batch, Group, Record, Seq, Table};
+use crate::api::Expiry;
 use crate::causality::{
     Actor, Dot, Entry, Object, PartitionClock, VersionVector, fill, fill_from_siblings, merge, put,
     strip,
@@ -67,6 +68,8 @@ pub(super) struct Write {
     pub key: Key,
     /// The new value; `None` = a delete.
     pub value: Option<Bytes>,
+    /// When it ends.
+    pub expiry: Expiry,
     /// What it replaces.
     pub seen: Seen,
     /// When, for display.
@@ -157,9 +160,14 @@ impl Partition {
         self.minted += 1;
         let dot = Dot { actor, seq: self.minted };
         assert!(!self.clock.contains(dot), "a dot is minted once");
-        let existed = !held.entries.is_empty();
-        let Write { key, value, seen, hlc, rid } = write;
-        let entry = value.map(|payload| Entry { rid, ..Entry::register(dot, hlc, payload) });
+        let Write { key, value, expiry, seen, hlc, rid } = write;
+        let is_live = |entry: &&Entry| !entry.is_over(unix_ms);
+        let existed = held.entries.iter().any(|entry| is_live(&entry));
+        let shown = held.winner().filter(is_live);
+        let expiry_ms = expiry.at_leader(unix_ms, shown);
+        // What is over before it begins leaves nothing behind but its event.
+        let register = |payload| Entry { rid, expiry_ms, ..Entry::register(dot, hlc, payload) };
+        let entry = value.map(register).filter(|entry| !entry.is_over(unix_ms));
         let by_token = matches!(&seen, Seen::Upto(_));
         let (held, known, mut gone) = apart(held, seen);
         let (held, dropped) = without_losers(held, &known, entry.as_ref(), unix_ms);
@@ -443,6 +451,7 @@ mod tests {
         let write = Write {
             key: Key::plain("k"),
             value: Some(Bytes::from("v")),
+            expiry: Expiry::Never,
             seen: Seen::All,
             hlc: Hlc(1),
             rid: 0,

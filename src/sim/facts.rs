@@ -322,7 +322,7 @@ fn keys_of(op: &Op) -> Vec<Key> {
         Op::Get { key } | Op::Put { key, .. } | Op::Delete { key, .. } | Op::Explain { key } => {
             vec![key.clone()]
         }
-        Op::Batch { items } => items.iter().map(|(key, _)| key.clone()).collect(),
+        Op::Batch { items, .. } => items.iter().map(|(key, _)| key.clone()).collect(),
         Op::Scan(_) | Op::Count { .. } | Op::Conflicts { .. } => Vec::new(),
     }
 }

@@ -486,7 +486,7 @@ impl Running {
         let Some(guest) = self.guests.get_mut(&client) else { return };
         let call = guest.calls.iter_mut().find(|(other, _)| *other == number);
         let Some((_, call)) = call else { return };
-        call.on_reply(slot, reply);
+        call.on_reply(slot, reply, now.unix_ms);
         self.ask(client, out);
         self.flush(now, client, birth, out);
     }

@@ -8,10 +8,14 @@ use std::vec;
 
 use bytes::Bytes;
 
+use super::renew::{Renewal, Renewed};
 use super::{json, resp};
 use crate::api::{Fault, Op, Page, Reply, Request, Scan};
+use crate::causality::Entry;
 use crate::hash::{Key, Token};
 use crate::limits::{ANSWER_BYTES_MAX, PAGE_KEYS_MAX};
+use crate::marks::sometimes;
+use crate::planted::{Bug, planted};
 
 /// One command of a client, from its bytes to its answer.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ pub(super) enum Replies {
     /// In the order of the requests.
     Many(Vec<Reply>),
     Walked(Walked),
+    Renewed(Box<Renewed>),
 }
 
 /// The keys of a walk through the ring.
@@ -58,6 +63,7 @@ enum Work {
     One { request: Option<Request>, reply: Option<Reply> },
     Many(Many),
     Walk(Walk),
+    Renew(Box<Renewal>),
 }
 
 #[derive(Debug)]
@@ -109,6 +115,11 @@ impl Call {
         Self { work: Work::Walk(walk), answer, closes: false }
     }
 
+    /// A call that changes when a value ends.
+    pub(super) fn renew(renewal: Renewal, answer: Answer) -> Self {
+        Self { work: Work::Renew(Box::new(renewal)), answer, closes: false }
+    }
+
     /// The connection is closed without a word.
     pub(super) fn close_silently() -> Self {
         Self::immediate(Answer::Silence).closing()
@@ -134,14 +145,15 @@ impl Call {
                 Some((slot, request))
             }
             Work::Walk(walk) => walk.next_request().map(|request| (0, request)),
+            Work::Renew(renewal) => renewal.next_request().map(|request| (0, request)),
         }
     }
 
-    /// The reply to the request that was handed out with `slot`.
+    /// The reply to the request that was handed out with `slot`, at the time of `unix_ms`.
     ///
     /// # Panics
     /// When that request was not handed out or is answered already.
-    pub fn on_reply(&mut self, slot: u32, given: Reply) {
+    pub fn on_reply(&mut self, slot: u32, given: Reply, unix_ms: u64) {
         match &mut self.work {
             Work::None => panic!("a call without requests gets no reply"),
             Work::One { request, reply } => {
@@ -151,6 +163,7 @@ impl Call {
             }
             Work::Many(many) => many.on_reply(slot, given),
             Work::Walk(walk) => walk.on_reply(given),
+            Work::Renew(renewal) => renewal.on_reply(given, unix_ms),
         }
     }
 
@@ -161,6 +174,7 @@ impl Call {
             Work::One { reply, .. } => reply.is_some(),
             Work::Many(many) => many.missing == 0,
             Work::Walk(walk) => walk.done,
+            Work::Renew(renewal) => renewal.is_done(),
         }
     }
 
@@ -178,8 +192,51 @@ impl Call {
                 assert!(walk.done, "a ready walk is done");
                 Replies::Walked(walk.walked)
             }
+            Work::Renew(renewal) => Replies::Renewed(Box::new(renewal.into_renewed())),
         };
         (replies, self.answer)
+    }
+}
+
+impl Replies {
+    /// Takes away what is over by a clock that says `unix_ms`. It is the last thing that happens to
+    /// what clients are shown: a reply may have waited for the disk, or for others, after its value
+    /// was read.
+    pub(super) fn hide_expired(&mut self, unix_ms: u64) {
+        if planted(Bug::ExpiredShown) {
+            return;
+        }
+        match self {
+            Self::One(reply) => hide_expired(reply, unix_ms),
+            Self::Many(replies) => {
+                replies.iter_mut().for_each(|reply| hide_expired(reply, unix_ms));
+            }
+            // Of a walk there are keys only, and a renewal has looked at the clock itself.
+            Self::None | Self::Walked(_) | Self::Renewed(_) => {}
+        }
+    }
+}
+
+fn hide_expired(reply: &mut Reply, unix_ms: u64) {
+    let is_live = |entry: &Entry| !entry.is_over(unix_ms);
+    match reply {
+        Reply::Read(read) => {
+            sometimes!("a value was over when it was shown", !read.siblings.iter().all(is_live));
+            read.siblings.retain(is_live);
+        }
+        Reply::Conflicts(conflicts) => {
+            for (_, siblings) in &mut conflicts.items {
+                siblings.retain(is_live);
+            }
+            conflicts.items.retain(|(_, siblings)| siblings.len() > 1);
+        }
+        // The keys of a page were looked at when it was put together.
+        Reply::Page(_)
+        | Reply::Written(_)
+        | Reply::BatchWritten { .. }
+        | Reply::Count(_)
+        | Reply::Explained(_)
+        | Reply::Fault(_) => {}
     }
 }
 

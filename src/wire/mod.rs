@@ -20,6 +20,7 @@ mod check;
 mod facts;
 mod json;
 pub mod peer;
+mod renew;
 mod resp;
 mod sniff;
 #[cfg(test)]
@@ -96,7 +97,8 @@ impl Connection {
     /// # Panics
     /// When replies are missing.
     pub fn encode(&mut self, call: Call, facts: &Facts<'_>, out: &mut BytesMut) {
-        let (replies, answer) = call.into_parts();
+        let (mut replies, answer) = call.into_parts();
+        replies.hide_expired(facts.now.unix_ms);
         match answer {
             Answer::Silence => {}
             Answer::Json(answer) => json::encode(*answer, replies, &mut self.session, facts, out),

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Call, Connection, Facts};
 use crate::api::{
-    Conflicts, Explained, Fault, Holding, Op, Page, Read, Replica, Reply, Request, Written,
+    Conflicts, Expiry, Explained, Fault, Holding, Op, Page, Read, Replica, Reply, Request, Written,
 };
 use crate::causality::{Actor, Dot, Entry, NodeId, VersionVector};
 use crate::cluster::{Layout, Member, Phase, View};
@@ -17,6 +17,8 @@ use crate::hash::{Key, PartitionId, Token};
 use crate::limits::VALUE_BYTES_MAX_DEFAULT;
 use crate::time::{Hlc, Mono, Now};
 
+/// The time of every answer.
+pub(super) const UNIX_MS: u64 = 61_000;
 pub(super) const VALUE_BYTES_MAX: usize = VALUE_BYTES_MAX_DEFAULT;
 
 /// The node that is spoken to.
@@ -123,7 +125,7 @@ impl World {
         let config =
             Config { allow_fault_injection: self.node.allow_fault_injection, ..Config::default() };
         let facts = Facts {
-            now: Now { mono: Mono(0), unix_ms: 61_000 },
+            now: Now { mono: Mono(0), unix_ms: UNIX_MS },
             view: &view,
             config: &config,
             host: "127.0.0.1",
@@ -146,7 +148,7 @@ impl Node {
             let (slot, request) = call.next_request().expect("a call that is not ready asks");
             self.requests.push(request.clone());
             let reply = self.reply(request);
-            call.on_reply(slot, reply);
+            call.on_reply(slot, reply, UNIX_MS);
         }
         assert!(call.next_request().is_none(), "a ready call asks for nothing");
     }
@@ -157,9 +159,14 @@ impl Node {
         self.entries.entry(Key::plain(key)).or_default().insert(0, entry);
     }
 
-    fn entry(&mut self, value: Bytes) -> Entry {
+    fn entry(&self, value: Bytes) -> Entry {
         let seq = u64::try_from(self.requests.len()).unwrap() + 1;
         Entry::register(Dot { actor: Actor(1 << 32 | 7), seq }, Hlc::from_unix_ms(5_000), value)
+    }
+
+    fn entry_until(&self, value: Bytes, expiry: Expiry, old: Option<&Vec<Entry>>) -> Entry {
+        let shown = old.and_then(|siblings| siblings.first());
+        Entry { expiry_ms: expiry.at_leader(UNIX_MS, shown), ..self.entry(value) }
     }
 
     fn reply(&mut self, request: Request) -> Reply {
@@ -168,8 +175,8 @@ impl Node {
         }
         match request.op {
             Op::Get { key } => Reply::Read(self.read(&key)),
-            Op::Put { key, value, .. } => {
-                let entry = self.entry(value);
+            Op::Put { key, value, expiry, .. } => {
+                let entry = self.entry_until(value, expiry, self.entries.get(&key));
                 let old = self.entries.insert(key, vec![entry]);
                 Self::written(old.is_some())
             }
@@ -177,10 +184,10 @@ impl Node {
                 let old = self.entries.remove(&key);
                 Self::written(old.is_some())
             }
-            Op::Batch { items } => {
+            Op::Batch { items, expiry } => {
                 let count = u32::try_from(items.len()).unwrap();
                 for (key, value) in items {
-                    let entry = self.entry(value);
+                    let entry = self.entry_until(value, expiry, None);
                     self.entries.insert(key, vec![entry]);
                 }
                 Reply::BatchWritten { count, isolated: true }

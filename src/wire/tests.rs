@@ -1,5 +1,7 @@
 //! What holds for both protocols of clients: order of answers, any cut of the stream, any bytes.
 
+mod expiry;
+
 use bytes::BytesMut;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -153,7 +155,7 @@ fn requests_of_one_call_may_be_answered_in_any_order() {
     assert_eq!(slots, [0, 1, 2]);
     for slot in [2, 0, 1] {
         assert!(!call.is_ready());
-        call.on_reply(slot, Reply::Fault(Fault::TimedOut));
+        call.on_reply(slot, Reply::Fault(Fault::TimedOut), 0);
     }
     assert!(call.is_ready());
 }
@@ -164,7 +166,7 @@ fn a_page_that_leads_nowhere_ends_a_walk() {
     for next in [5, 9, 9] {
         assert!(call.next_request().is_some());
         assert!(call.next_request().is_none(), "one page at a time");
-        call.on_reply(0, Reply::Page(Page { items: Vec::new(), next: Token(next) }));
+        call.on_reply(0, Reply::Page(Page { items: Vec::new(), next: Token(next) }), 0);
     }
     assert!(call.is_ready());
     let mut out = BytesMut::new();
@@ -177,8 +179,8 @@ fn a_page_that_leads_nowhere_ends_a_walk() {
 fn a_second_reply_is_a_bug() {
     let (_, mut call) = only_call("MGET a b\r\n");
     let _ = (call.next_request(), call.next_request());
-    call.on_reply(0, Reply::Fault(Fault::TimedOut));
-    call.on_reply(0, Reply::Fault(Fault::TimedOut));
+    call.on_reply(0, Reply::Fault(Fault::TimedOut), 0);
+    call.on_reply(0, Reply::Fault(Fault::TimedOut), 0);
 }
 
 #[test]
@@ -191,7 +193,7 @@ fn an_answer_that_would_be_too_long_is_refused_and_its_values_let_go() {
         let entry = crate::causality::Entry::register(dot, crate::time::Hlc(0), value.clone());
         let context = bytes::Bytes::new();
         let vector_clock = VersionVector::new();
-        call.on_reply(slot, Reply::Read(Read { siblings: vec![entry], context, vector_clock }));
+        call.on_reply(slot, Reply::Read(Read { siblings: vec![entry], context, vector_clock }), 0);
     }
     assert!(call.is_ready());
     let mut world = World::new();

@@ -183,7 +183,9 @@ impl Shard {
         elsewhere: Option<(Place, Request, Vec<NodeId>)>,
     ) -> Result<(), Fault> {
         let request_id = request.request_id.unwrap_or_else(|| self.new_request_id());
-        let Op::Batch { items } = request.op else { unreachable!("the caller matched a batch") };
+        let Op::Batch { items, expiry } = request.op else {
+            unreachable!("the caller matched a batch")
+        };
         check_for_doubles(&items)?;
         let bytes = items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum();
         self.has_room_for(bytes)?;
@@ -194,8 +196,11 @@ impl Shard {
             .map(|(key, value)| (key.token.partition(partitions), key, value))
             .collect();
         let rid = mark(request_id);
-        let parts =
-            self.parts(items, |(partition, ..)| *partition, |items| HoldWork::Put { rid, items });
+        let parts = self.parts(
+            items,
+            |(partition, ..)| *partition,
+            |items| HoldWork::Put { rid, expiry, items },
+        );
         let elsewhere = elsewhere.map(|(place, mut request, nodes)| {
             request.request_id = Some(request_id);
             Box::new((place, request, nodes))
@@ -544,7 +549,7 @@ const MEMBER_QUESTIONS: usize = 2 * HOLD_QUESTIONS;
 
 fn items(op: &Op) -> &[(Key, Bytes)] {
     match op {
-        Op::Batch { items } => items,
+        Op::Batch { items, .. } => items,
         Op::Put { .. }
         | Op::Delete { .. }
         | Op::Get { .. }

@@ -224,7 +224,8 @@ impl Shard {
         };
         let hlc = self.clock.tick(turn.now);
         let rid = mark(request_id);
-        let write = Write { key: key.clone(), value: value.cloned(), seen, hlc, rid };
+        let expiry = request.op.expiry();
+        let write = Write { key: key.clone(), value: value.cloned(), expiry, seen, hlc, rid };
         let owned = self.partitions.owned_mut(place.partition).expect("it is owned, see above");
         let minted = owned.mint(stored, write, turn.now.unix_ms);
         let goal = Goal { origin, place, request_id, needed, left_ms: request.left_ms };
@@ -550,7 +551,7 @@ impl Forwarding {
 /// The key, value and context of a write.
 fn parts(op: &Op) -> (&Key, Option<&bytes::Bytes>, &WriteContext) {
     match op {
-        Op::Put { key, value, context } => (key, Some(value), context),
+        Op::Put { key, value, context, .. } => (key, Some(value), context),
         Op::Delete { key, context } => (key, None, context),
         Op::Get { .. }
         | Op::Batch { .. }

@@ -351,7 +351,10 @@ impl Scanning {
         let reply = match fault {
             Some(fault) if next == self.scan.cursor => Reply::Fault(fault),
             Some(_) | None => {
-                let items = std::mem::take(&mut self.items);
+                let mut items = std::mem::take(&mut self.items);
+                // Here and not when they came: the page took its time.
+                items.iter_mut().for_each(|(_, object)| object.hide_expired(turn.now.unix_ms));
+                items.retain(|(_, object)| !object.entries.is_empty());
                 if self.conflicts { conflicts(items, next) } else { self.page(items, next) }
             }
         };

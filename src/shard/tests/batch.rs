@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::super::message::{CallId, HoldWork};
 use super::super::{Input, Message, ShardId, Ticket};
 use super::world::{Faults, World, get, node_id, put};
-use crate::api::{Fault, Level, Op, Reply, Request, WriteContext};
+use crate::api::{Expiry, Fault, Level, Op, Reply, Request, WriteContext};
 use crate::hash::Key;
 use crate::limits::{BATCH_BYTES_MAX, BATCHES_BYTES_MAX};
 use crate::time::Mono;
@@ -21,7 +21,7 @@ fn keys(count: usize) -> Vec<Key> {
 fn batch(keys: &[Key], version: usize) -> Request {
     let value = |key: &Key| Bytes::from(format!("{version}:{}", key.bytes.escape_ascii()));
     let items = keys.iter().map(|key| (key.clone(), value(key))).collect();
-    Request::new(Op::Batch { items })
+    Request::new(Op::Batch { items, expiry: Expiry::Never })
 }
 
 fn version(value: &[u8]) -> usize {
@@ -324,7 +324,12 @@ fn hold(world: &World, key: &Key) -> Message {
     let call = CallId::new(ShardId(1), 77 << 16);
     let partition = world.place(key).0;
     let items = vec![(partition, key.clone(), Bytes::from_static(b"never"))];
-    Message::Hold { call, partition, batch: call.0, work: HoldWork::Put { rid: 1, items } }
+    Message::Hold {
+        call,
+        partition,
+        batch: call.0,
+        work: HoldWork::Put { rid: 1, expiry: Expiry::Never, items },
+    }
 }
 
 fn key_of_shard(world: &World, shard: u16) -> Key {
@@ -366,7 +371,8 @@ fn batches_beyond_the_bound_of_a_shard_are_refused_and_one_always_fits() {
     let large = |name: usize| {
         let value = Bytes::from(vec![b'v'; BATCH_BYTES_MAX / 8 + name]);
         let items = (0..8).map(|index| (Key::plain(format!("{name}.{index}")), value.clone()));
-        Request { left_ms: 500, ..Request::new(Op::Batch { items: items.collect() }) }
+        let (items, expiry) = (items.collect(), Expiry::Never);
+        Request { left_ms: 500, ..Request::new(Op::Batch { items, expiry }) }
     };
     let tickets: Vec<Ticket> = (0..5).map(|name| world.ask(0, 0, large(name))).collect();
     let refused = |world: &World, ticket: &Ticket| {

@@ -98,7 +98,7 @@ impl World {
                 let (fate, dot) = fate(reply);
                 self.oracle.tell(key, None, fate, dot);
             }
-            (Op::Batch { items }, reply) => self.on_batch_reply(items, reply, &open.request),
+            (Op::Batch { items, .. }, reply) => self.on_batch_reply(items, reply, &open.request),
             (Op::Scan(_), Reply::Page(_))
             | (Op::Count { .. }, Reply::Count(_))
             | (Op::Explain { .. }, Reply::Explained(_))

@@ -1,7 +1,7 @@
 //! Levels x reachable members x row lengths, against an oracle that only counts.
 
 use super::world::{Faults, World, delete, get, node_id, put};
-use crate::api::{Fault, Level, Op, Outcome, Reply, Request, WriteContext};
+use crate::api::{Expiry, Fault, Level, Op, Outcome, Reply, Request, WriteContext};
 use crate::hash::Key;
 
 const FAULTS: Faults = Faults { lost: 0, doubled: 0, delay_us: 300, sync_us: 300, cold: 0 };
@@ -152,7 +152,8 @@ fn the_first_reachable_member_leads_where_the_coordinator_owns_nothing() {
     let key = Key::plain("k");
     let mut world = World::new(3, NODES, 1, 3, 1, FAULTS);
     world.nodes[0].is_up = false;
-    let op = Op::Put { key: key.clone(), value: "v".into(), context: WriteContext::Known };
+    let (value, context, expiry) = ("v".into(), WriteContext::Known, Expiry::Never);
+    let op = Op::Put { key: key.clone(), value, context, expiry };
     let reply = world.call(OUTSIDER, Request::new(op));
     let Reply::Written(written) = reply else { panic!("{reply:?}") };
     assert_eq!(written.dot.actor.tag(), node_id(1).tag());

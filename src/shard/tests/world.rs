@@ -20,7 +20,7 @@ use super::super::{
 use super::judge::merged;
 use super::oracle::{Fate, Oracle};
 use super::table::MemoryTable;
-use crate::api::{Op, Reply, Request, WriteContext};
+use crate::api::{Expiry, Op, Reply, Request, WriteContext};
 use crate::causality::{Actor, Dot, NodeId};
 use crate::cluster::{ClusterId, Layout, Member, Phase, Role, View};
 use crate::hash::{Key, PartitionId, Token};
@@ -249,7 +249,7 @@ impl World {
                 let members = request.r.map_or(request.level.required(row), usize::from);
                 visible = self.oracle.visible(key, row, members);
             }
-            Op::Batch { items } => {
+            Op::Batch { items, .. } => {
                 for (_, value) in items {
                     self.oracle.begin(value, None);
                 }
@@ -543,7 +543,7 @@ impl World {
                 Op::Put { key, value, .. } => {
                     self.oracle.tell(key, Some(value), Fate::Unknown, None);
                 }
-                Op::Batch { items } => items.iter().for_each(|(key, value)| {
+                Op::Batch { items, .. } => items.iter().for_each(|(key, value)| {
                     self.oracle.tell(key, Some(value), Fate::Unknown, None);
                 }),
                 _ => {}
@@ -635,7 +635,7 @@ fn layout(nodes: usize, row: usize, partitions: u16) -> Layout {
 
 /// A PUT with the default level.
 pub(in super::super) fn put(key: &Key, value: impl Into<Bytes>, context: WriteContext) -> Request {
-    Request::new(Op::Put { key: key.clone(), value: value.into(), context })
+    Request::new(Op::Put { key: key.clone(), value: value.into(), context, expiry: Expiry::Never })
 }
 
 /// A GET with the default level.

@@ -15,6 +15,7 @@ use crate::hash::{Key, Token};
 use crate::time::Mono;
 use crate::wire::Facts;
 use crate::wire::call::{Replies, Walked};
+use crate::wire::renew::Renewed;
 use crate::wire::write::{put_decimal, put_length};
 
 /// How one line is answered.
@@ -40,6 +41,8 @@ pub(super) enum Body {
     Page { values: bool },
     Explain,
     Conflicts,
+    Ttl,
+    Renewed,
     Consistency(Level),
     Ping,
     Info,
@@ -72,6 +75,7 @@ pub(in crate::wire) fn encode(
         Replies::One(reply) => writer.one(answer.body, reply, session, facts),
         Replies::Many(replies) => writer.values(answer.body, replies, session, facts.now.mono),
         Replies::Walked(walked) => writer.walked(&answer.body, walked),
+        Replies::Renewed(renewed) => writer.renewed(&renewed, facts),
     }
     out.extend_from_slice(b"\n");
 }
@@ -110,7 +114,9 @@ impl Writer<'_> {
             | Body::Count
             | Body::Page { .. }
             | Body::Explain
-            | Body::Conflicts => unreachable!("these commands ask a shard"),
+            | Body::Conflicts
+            | Body::Ttl
+            | Body::Renewed => unreachable!("these commands ask a shard"),
         }
     }
 
@@ -121,6 +127,7 @@ impl Writer<'_> {
                 self.value(&key, &read, session, facts.now.mono);
             }
             (Body::Siblings, Reply::Read(read)) => self.siblings(&read),
+            (Body::Ttl, Reply::Read(read)) => self.ttl(&read, facts.now.unix_ms),
             (Body::Set, Reply::Written(written)) => {
                 self.raw(r#"{"ok":true,"seq":"#);
                 put_decimal(self.out, facts.next_write_seq());
@@ -155,10 +162,7 @@ impl Writer<'_> {
     }
 
     fn value(&mut self, key: &Key, read: &Read, session: &mut Session, now: Mono) {
-        let Some(winner) = read.siblings.first() else {
-            self.raw(r#"{"ok":false,"error":"Key not found","code":"not_found"}"#);
-            return;
-        };
+        let Some(winner) = read.siblings.first() else { return self.not_found() };
         session.note_shown(key, winner.dot, now);
         self.base64 |= !is_text(&winner.payload);
         self.raw(r#"{"ok":true,"value":"#);
@@ -167,7 +171,42 @@ impl Writer<'_> {
             self.raw(r#","siblings":"#);
             put_length(self.out, read.siblings.len());
         }
+        if winner.expiry_ms != 0 {
+            self.number("expires_ms", winner.expiry_ms);
+        }
         self.close();
+    }
+
+    fn ttl(&mut self, read: &Read, unix_ms: u64) {
+        let Some(winner) = read.siblings.first() else { return self.not_found() };
+        if winner.expiry_ms == 0 {
+            self.raw(r#"{"ok":true,"ttl_ms":null"#);
+        } else {
+            self.raw(r#"{"ok":true"#);
+            self.number("ttl_ms", winner.expiry_ms.saturating_sub(unix_ms));
+            self.number("expires_ms", winner.expiry_ms);
+        }
+        self.close();
+    }
+
+    fn renewed(&mut self, renewed: &Renewed, facts: &Facts<'_>) {
+        match (&renewed.result, &renewed.shown) {
+            (Err(fault), _) => self.fault(fault),
+            (Ok(_), None) => self.not_found(),
+            (Ok(None), Some(_)) => {
+                self.raw(r#"{"ok":true,"changed":false"#);
+                self.close();
+            }
+            (Ok(Some(written)), Some(_)) => {
+                self.raw(r#"{"ok":true,"changed":true,"seq":"#);
+                put_decimal(self.out, facts.next_write_seq());
+                self.written(written);
+            }
+        }
+    }
+
+    fn not_found(&mut self) {
+        self.raw(r#"{"ok":false,"error":"Key not found","code":"not_found"}"#);
     }
 
     fn siblings(&mut self, read: &Read) {
@@ -178,6 +217,17 @@ impl Writer<'_> {
             self.bytes(&entry.payload);
         }
         self.raw("]");
+        if read.siblings.iter().any(|entry| entry.expiry_ms != 0) {
+            self.raw(r#","expires_ms":["#);
+            for (index, entry) in read.siblings.iter().enumerate() {
+                self.comma(index);
+                match entry.expiry_ms {
+                    0 => self.raw("null"),
+                    expiry_ms => put_decimal(self.out, expiry_ms),
+                }
+            }
+            self.raw("]");
+        }
         self.context(&read.context);
         self.vector_clock("vclock", &read.vector_clock);
         self.close();

@@ -7,20 +7,20 @@ use bytes::Bytes;
 use super::fields::{self, Field, Fields, bad};
 use super::reply::{Answer, Body};
 use super::text;
-use crate::api::{Fault, Op, Request, Scan, Session, WriteContext};
+use crate::api::{Expiry, Fault, Op, Request, Scan, Session, WriteContext};
 use crate::hash::{BucketId, Key};
-use crate::limits::{BATCH_KEYS_MAX, JSON_DEPTH_MAX, KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX};
+use crate::limits::{
+    BATCH_KEYS_MAX, JSON_DEPTH_MAX, KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX, WRITE_TIMEOUT_MS,
+};
 use crate::time::Mono;
 use crate::wire::call::{self, Call, Walk};
 use crate::wire::check;
+use crate::wire::renew::{Change, Renewal};
 
 /// Commands that exist in a later version, and what to do until then.
-const LATER: [(&str, &str); 14] = [
+const LATER: [(&str, &str); 11] = [
     ("AUTH", "this version listens on loopback only and has no users"),
     ("BUCKET", "this version has the bucket `default` only"),
-    ("EXPIRE", "keys do not expire in this version; DELETE what is no longer needed"),
-    ("PERSIST", "keys do not expire in this version"),
-    ("TTL", "keys do not expire in this version"),
     ("INCR", "counters come in a later version; read, add and write with the context of the read"),
     ("OUTCOME", "a later version answers it; until then read the key to see what became of it"),
     ("SEARCH", "search comes in a later version; GET, MGET and SCAN read by key"),
@@ -94,6 +94,9 @@ impl<'a> Parser<'a> {
             "SET" => self.set(),
             "GET" => self.get(),
             "DELETE" => self.delete(),
+            "EXPIRE" => self.expire(),
+            "PERSIST" => self.renew(Change::To(Expiry::Never)),
+            "TTL" => self.ttl(),
             "BULK_SET" => self.bulk_set(),
             "MGET" => self.mget(),
             "KEYS" => self.keys(),
@@ -123,8 +126,7 @@ impl<'a> Parser<'a> {
 
     /// Fields that would change what is done, and that this version cannot honour.
     fn refuse_later_fields(&self) -> Result<(), Fault> {
-        const FIELDS: [(Field, &str, &str); 4] = [
-            (Field::Ttl, "ttl", "keys do not expire in this version"),
+        const FIELDS: [(Field, &str, &str); 3] = [
             (
                 Field::IfMatch,
                 "if_match",
@@ -161,7 +163,8 @@ impl<'a> Parser<'a> {
             Some(token) => WriteContext::Token(token),
             None => WriteContext::Known,
         };
-        let mut request = self.request(Op::Put { key, value, context })?;
+        let expiry = self.fields.expiry()?;
+        let mut request = self.request(Op::Put { key, value, context, expiry })?;
         let answer = self.answer(Body::Set)?;
         // Last of all, because it uses up the memory: a refused line must not.
         if let Op::Put { key, context, .. } = &mut request.op {
@@ -180,6 +183,27 @@ impl<'a> Parser<'a> {
         let request = self.request(Op::Get { key: key.clone() })?;
         let body = if siblings { Body::Siblings } else { Body::Get { key } };
         Ok(Call::one(request, self.answer(body)?))
+    }
+
+    fn expire(&mut self) -> Result<Call, Fault> {
+        match self.fields.expiry()? {
+            Expiry::Never => Err(bad("Missing ttl".to_string())),
+            expiry => self.renew(Change::To(expiry)),
+        }
+    }
+
+    fn renew(&mut self, change: Change) -> Result<Call, Fault> {
+        let key = self.required_key()?;
+        let template = self.request(Op::Get { key: key.clone() })?;
+        let write_left_ms = self.fields.timeout_ms()?.unwrap_or(WRITE_TIMEOUT_MS);
+        let answer = self.answer(Body::Renewed)?;
+        self.session.note_written(&key);
+        Ok(Call::renew(Renewal::new(key, change, template, write_left_ms), answer))
+    }
+
+    fn ttl(&self) -> Result<Call, Fault> {
+        let request = self.request(Op::Get { key: self.required_key()? })?;
+        Ok(Call::one(request, self.answer(Body::Ttl)?))
     }
 
     fn delete(&mut self) -> Result<Call, Fault> {
@@ -212,7 +236,7 @@ impl<'a> Parser<'a> {
             items.push(self.item(raw.get())?);
         }
         let count = check::length(items.len());
-        let request = self.request(check::batch(items)?)?;
+        let request = self.request(check::batch(items, self.fields.expiry()?)?)?;
         let answer = self.answer(Body::Bulk { count })?;
         check::note_written(self.session, &request.op);
         Ok(Call::one(request, answer))
@@ -228,7 +252,8 @@ impl<'a> Parser<'a> {
             }
         })?;
         if item.raw(Field::Ttl).is_some() {
-            return Err(not_supported("ttl", "keys do not expire in this version"));
+            let instead = "give it once, beside `items`: it holds for all of them";
+            return Err(not_supported("ttl of one item", instead));
         }
         let key = item.raw(Field::Key).ok_or_else(missing)?;
         let value = item.raw(Field::Value).ok_or_else(missing)?;

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::api::{
-    Fault, Holding, Level, Op, Reply, Request, RequestId, Scan, WriteContext, Written,
+    Expiry, Fault, Holding, Level, Op, Reply, Request, RequestId, Scan, WriteContext, Written,
 };
 use crate::causality::{Actor, Dot, Entry, NodeId, Object, VersionVector};
 use crate::cluster::message::Ballot;
@@ -119,6 +119,15 @@ impl Draw {
         }
     }
 
+    fn expiry(&mut self) -> Expiry {
+        match self.below(4) {
+            0 => Expiry::Never,
+            1 => Expiry::Kept,
+            2 => Expiry::After(self.number()),
+            _ => Expiry::At(self.number()),
+        }
+    }
+
     fn scan(&mut self) -> Scan {
         Scan {
             bucket: BucketId(self.small()),
@@ -132,9 +141,17 @@ impl Draw {
 
     fn op(&mut self) -> Op {
         match self.below(5) {
-            0 => Op::Put { key: self.key(), value: self.bytes(), context: self.context() },
+            0 => Op::Put {
+                key: self.key(),
+                value: self.bytes(),
+                context: self.context(),
+                expiry: self.expiry(),
+            },
             1 => Op::Delete { key: self.key(), context: self.context() },
-            2 => Op::Batch { items: self.list(|draw| (draw.key(), draw.bytes())) },
+            2 => Op::Batch {
+                items: self.list(|draw| (draw.key(), draw.bytes())),
+                expiry: self.expiry(),
+            },
             3 => Op::Get { key: self.key() },
             _ => Op::Scan(self.scan()),
         }
@@ -202,7 +219,7 @@ impl Draw {
     fn work(&mut self) -> HoldWork {
         if self.flag() {
             let items = self.list(|draw| (draw.partition(), draw.key(), draw.bytes()));
-            HoldWork::Put { rid: self.number(), items }
+            HoldWork::Put { rid: self.number(), expiry: self.expiry(), items }
         } else {
             HoldWork::Merge(self.list(Self::placed_item))
         }
@@ -449,7 +466,7 @@ fn lengths_and_checksums_are_checked_before_anything_else() {
 fn a_frame_above_the_limit_is_not_written() {
     let value = Bytes::from(vec![0; FRAME_BYTES_MAX]);
     let items = vec![(Key::plain("k"), value)];
-    let request = Box::new(Request::new(Op::Batch { items }));
+    let request = Box::new(Request::new(Op::Batch { items, expiry: Expiry::Never }));
     let message = Message::Forward { call: CallId(1), partition: PartitionId(0), request };
     let mut out = BytesMut::from(&b"before"[..]);
     assert!(matches!(encode(&Frame::Shard(message), &mut out), Err(FrameError::TooLong { .. })));
@@ -539,7 +556,11 @@ fn golden_frames() -> Vec<(&'static str, Frame)> {
         key: key.clone(),
         value: Bytes::from_static(b"value"),
         context: WriteContext::Shown(dot),
+        expiry: Expiry::Never,
     };
+    let items = vec![(key.clone(), Bytes::from_static(b"value"))];
+    let expiring = Op::Batch { items, expiry: Expiry::After(1_500) };
+    let expiring = Box::new(Request { left_ms, ..Request::new(expiring) });
     let request = Box::new(Request {
         w: Some(2),
         left_ms,
@@ -562,6 +583,7 @@ fn golden_frames() -> Vec<(&'static str, Frame)> {
         ("refusal", Frame::Refusal(refusal)),
         ("ping", Frame::Cluster(cluster::Message::Ping { seq: 300 })),
         ("forward", Frame::Shard(Message::Forward { call, partition, request })),
+        ("forward_expiring", Frame::Shard(Message::Forward { call, partition, request: expiring })),
         ("forward_reply", Frame::Shard(Message::ForwardReply { call, reply: Box::new(written) })),
         (
             "replicate",

@@ -11,13 +11,14 @@
 //! | entry | flags 1, dot, hlc 8, [expiry 8], [rid 8], [tag 1, path bytes], payload bytes |
 //! | object | list of entries, ascending by dot; clock |
 //! | item | key, object, list of dots |
-//! | request | flags 1, level 1, [r 1], [w 1], [id 16], kind 1, then key, value, context |
+//! | expiry | kind 1: 1 kept, 2 after, 3 at; but for 1, milliseconds 8 |
+//! | request | flags 1, level 1, [r 1], [w 1], [id 16], [expiry], kind 1, then key, context, value |
 
 use bytes::{BufMut, BytesMut};
 
 use super::reader::{Reader, put_bytes, put_length, put_list, put_varint};
 use super::{Header, kind, take_postcard};
-use crate::api::{Level, Op, Reply, Request, RequestId, WriteContext, Written};
+use crate::api::{Expiry, Level, Op, Reply, Request, RequestId, WriteContext, Written};
 use crate::causality::{Actor, Dot, Entry, Object, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::shard::Message;
@@ -30,6 +31,10 @@ const ENTRY_PLACE: u8 = 4;
 const REQUEST_R: u8 = 1;
 const REQUEST_W: u8 = 2;
 const REQUEST_ID: u8 = 4;
+const REQUEST_EXPIRY: u8 = 8;
+const EXPIRY_KEPT: u8 = 1;
+const EXPIRY_AFTER: u8 = 2;
+const EXPIRY_AT: u8 = 3;
 const OP_PUT: u8 = 0;
 const OP_DELETE: u8 = 1;
 const OP_BATCH: u8 = 2;
@@ -153,7 +158,8 @@ fn put_request(out: &mut BytesMut, request: &Request) {
     out.put_u8(
         flag(request.r.is_some(), REQUEST_R)
             | flag(request.w.is_some(), REQUEST_W)
-            | flag(request.request_id.is_some(), REQUEST_ID),
+            | flag(request.request_id.is_some(), REQUEST_ID)
+            | flag(request.op.expiry() != Expiry::Never, REQUEST_EXPIRY),
     );
     out.put_u8(number_of_level(request.level));
     out.put_slice(request.r.as_slice());
@@ -161,8 +167,9 @@ fn put_request(out: &mut BytesMut, request: &Request) {
     if let Some(id) = request.request_id {
         out.put_u128_le(id.0);
     }
+    put_expiry(out, request.op.expiry());
     match &request.op {
-        Op::Put { key, value, context } => {
+        Op::Put { key, value, context, .. } => {
             out.put_u8(OP_PUT);
             put_key(out, key);
             put_context(out, context);
@@ -173,7 +180,7 @@ fn put_request(out: &mut BytesMut, request: &Request) {
             put_key(out, key);
             put_context(out, context);
         }
-        Op::Batch { items } => {
+        Op::Batch { items, .. } => {
             out.put_u8(OP_BATCH);
             put_list(out, items, |out, (key, value)| {
                 put_key(out, key);
@@ -193,7 +200,7 @@ fn put_request(out: &mut BytesMut, request: &Request) {
 
 fn take_request(reader: &mut Reader, left_ms: u32) -> Option<Request> {
     let flags = reader.u8()?;
-    if flags & !(REQUEST_R | REQUEST_W | REQUEST_ID) != 0 {
+    if flags & !(REQUEST_R | REQUEST_W | REQUEST_ID | REQUEST_EXPIRY) != 0 {
         return None;
     }
     let level = level_of(reader.u8()?)?;
@@ -204,20 +211,50 @@ fn take_request(reader: &mut Reader, left_ms: u32) -> Option<Request> {
     } else {
         Some(RequestId(u128::from_le_bytes(reader.fixed()?)))
     };
+    let expiry = if flags & REQUEST_EXPIRY == 0 { Expiry::Never } else { take_expiry(reader)? };
     let op = match reader.u8()? {
         OP_PUT => {
             let key = take_key(reader)?;
             let context = take_context(reader)?;
-            Op::Put { key, context, value: reader.bytes()? }
+            Op::Put { key, context, expiry, value: reader.bytes()? }
         }
         OP_DELETE => Op::Delete { key: take_key(reader)?, context: take_context(reader)? },
         OP_BATCH => {
-            Op::Batch { items: reader.list(|reader| Some((take_key(reader)?, reader.bytes()?)))? }
+            let items = reader.list(|reader| Some((take_key(reader)?, reader.bytes()?)))?;
+            Op::Batch { items, expiry }
         }
         OP_OTHER => take_postcard(&reader.rest())?,
         _ => return None,
     };
+    if op.expiry() != expiry {
+        return None;
+    }
     Some(Request { op, level, r, w, left_ms, request_id })
+}
+
+/// Nothing for one that never comes.
+fn put_expiry(out: &mut BytesMut, expiry: Expiry) {
+    match expiry {
+        Expiry::Never => {}
+        Expiry::Kept => out.put_u8(EXPIRY_KEPT),
+        Expiry::After(ms) => {
+            out.put_u8(EXPIRY_AFTER);
+            out.put_u64_le(ms);
+        }
+        Expiry::At(at_ms) => {
+            out.put_u8(EXPIRY_AT);
+            out.put_u64_le(at_ms);
+        }
+    }
+}
+
+fn take_expiry(reader: &mut Reader) -> Option<Expiry> {
+    match reader.u8()? {
+        EXPIRY_KEPT => Some(Expiry::Kept),
+        EXPIRY_AFTER => reader.u64().map(Expiry::After),
+        EXPIRY_AT => reader.u64().map(Expiry::At),
+        _ => None,
+    }
 }
 
 fn put_context(out: &mut BytesMut, context: &WriteContext) {

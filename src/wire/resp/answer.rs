@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::commands::Command;
+use super::expiry::Moment;
 use super::plan::Client;
 use super::writer::Writer;
 use super::{Version, cluster, describe, node, own};
@@ -10,9 +11,10 @@ use crate::api::{Fault, Reply, Session};
 use crate::causality::Entry;
 use crate::hash::{Key, Token};
 use crate::limits::KEYS_LIMIT_DEFAULT;
-use crate::time::Mono;
+use crate::time::{Mono, Now};
 use crate::wire::Facts;
 use crate::wire::call::{Replies, Walked};
+use crate::wire::renew::Renewed;
 
 /// How one command is answered.
 #[derive(Debug)]
@@ -71,6 +73,12 @@ pub(super) enum Body {
     Conflicts,
     Time,
     Map(cluster::Map),
+    /// When a key ends.
+    Moment(Moment),
+    /// 1 = when it ends was changed.
+    Changed,
+    /// The value whose end was changed.
+    Renewed,
 }
 
 /// Appends the answer.
@@ -84,9 +92,10 @@ pub(in crate::wire) fn encode(
     let mut writer = Writer { out, version: answer.version };
     match replies {
         Replies::None => immediate(&mut writer, answer.body, facts),
-        Replies::One(reply) => one(&mut writer, answer.body, reply, session, facts.now.mono),
+        Replies::One(reply) => one(&mut writer, answer.body, reply, session, facts.now),
         Replies::Many(replies) => many(&mut writer, answer.body, &replies, session, facts.now.mono),
         Replies::Walked(walked) => keys(&mut writer, &answer.body, walked),
+        Replies::Renewed(renewed) => renewal(&mut writer, &answer.body, &renewed),
     }
 }
 
@@ -136,15 +145,22 @@ fn immediate(writer: &mut Writer<'_>, body: Body, facts: &Facts<'_>) {
         | Body::Siblings
         | Body::Written
         | Body::Explained
-        | Body::Conflicts => unreachable!("these commands ask a shard"),
+        | Body::Conflicts
+        | Body::Moment(_)
+        | Body::Changed
+        | Body::Renewed => unreachable!("these commands ask a shard"),
     }
 }
 
-fn one(writer: &mut Writer<'_>, body: Body, reply: Reply, session: &mut Session, now: Mono) {
+fn one(writer: &mut Writer<'_>, body: Body, reply: Reply, session: &mut Session, now: Now) {
     match (body, reply) {
         (_, Reply::Fault(fault)) => put_fault(writer, &fault),
         (Body::Value { key }, Reply::Read(read)) => {
-            put_value(writer, &key, read.siblings.first(), session, now);
+            put_value(writer, &key, read.siblings.first(), session, now.mono);
+        }
+        (Body::Moment(moment), Reply::Read(read)) => {
+            let expiry_ms = read.siblings.first().map(|winner| winner.expiry_ms);
+            writer.signed(moment.number(expiry_ms, now.unix_ms));
         }
         (Body::Done, Reply::Written(_) | Reply::BatchWritten { .. }) => writer.simple("OK"),
         (Body::Length, Reply::Read(read)) => {
@@ -168,6 +184,17 @@ fn one(writer: &mut Writer<'_>, body: Body, reply: Reply, session: &mut Session,
             own::put_conflicts(writer, &conflicts);
         }
         (body, reply) => unreachable!("{body:?} is not answered by {reply:?}"),
+    }
+}
+
+fn renewal(writer: &mut Writer<'_>, body: &Body, renewed: &Renewed) {
+    match (&renewed.result, &renewed.shown) {
+        (Err(fault), _) => put_fault(writer, fault),
+        (Ok(written), _) if matches!(body, Body::Changed) => {
+            writer.signed(i64::from(written.is_some()));
+        }
+        (Ok(_), Some(shown)) => writer.bulk(&shown.payload),
+        (Ok(_), None) => writer.null(),
     }
 }
 

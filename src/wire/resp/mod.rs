@@ -8,6 +8,7 @@ mod cluster;
 pub mod commands;
 mod decoder;
 mod describe;
+mod expiry;
 mod inline;
 mod node;
 mod own;

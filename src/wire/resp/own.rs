@@ -10,7 +10,7 @@ use super::arguments::Arguments;
 use super::plan::{Refusal, bad_cursor, not_an_integer, request, syntax_error};
 use super::writer::Writer;
 use crate::api::{
-    Conflicts, Explained, Holding, Level, Op, Read, Request, Session, WriteContext, Written,
+    Conflicts, Expiry, Explained, Holding, Level, Op, Read, Request, Session, WriteContext, Written,
 };
 use crate::causality::VersionVector;
 use crate::hash::{BucketId, Token};
@@ -87,7 +87,10 @@ pub(super) fn put(
         None => session.take_context(&key, now),
     };
     session.note_written(&key);
-    Ok((options.request(Op::Put { key, value, context }, session), Body::Written))
+    Ok((
+        options.request(Op::Put { key, value, context, expiry: Expiry::Never }, session),
+        Body::Written,
+    ))
 }
 
 /// KV.DEL key [CONTEXT context] [LEVEL level] [W replicas].

@@ -5,13 +5,15 @@ use bytes::Bytes;
 use super::answer::{Answer, Body};
 use super::arguments::Arguments;
 use super::commands::{self, Command, Verb, Verdict};
+use super::expiry::{self, Moment};
 use super::{Version, cluster, describe, node, own};
-use crate::api::{Fault, Op, Request, Scan, Session, WriteContext};
+use crate::api::{Expiry, Fault, Op, Request, Scan, Session, WriteContext};
 use crate::hash::{BucketId, Key, Token};
-use crate::limits::{KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX};
+use crate::limits::{KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX, WRITE_TIMEOUT_MS};
 use crate::time::Mono;
 use crate::wire::call::{self, Call, Walk};
 use crate::wire::check;
+use crate::wire::renew::{Change, Renewal};
 
 /// Longest part of an argument that an error repeats, in bytes.
 const SHOWN_BYTES_MAX: usize = 128;
@@ -97,6 +99,22 @@ impl Planner {
         match verb {
             Verb::Get => self.get(arguments, session),
             Verb::Set => self.set(arguments, session, now),
+            Verb::Setex | Verb::Psetex => {
+                let expiry = expiry::of_setex(verb, arguments)?;
+                self.put(arguments, 3, expiry, session, now)
+            }
+            Verb::Expire | Verb::Pexpire | Verb::Expireat | Verb::Pexpireat | Verb::Persist => {
+                let change = expiry::of_expire(verb, arguments)?;
+                self.renew(arguments, change, Body::Changed, session)
+            }
+            Verb::Getex => match expiry::of_getex(arguments)? {
+                None => self.get(arguments, session),
+                Some(change) => self.renew(arguments, change, Body::Renewed, session),
+            },
+            Verb::Ttl => self.read(arguments, session, Body::Moment(Moment::SecondsLeft)),
+            Verb::Pttl => self.read(arguments, session, Body::Moment(Moment::MsLeft)),
+            Verb::Expiretime => self.read(arguments, session, Body::Moment(Moment::Second)),
+            Verb::Pexpiretime => self.read(arguments, session, Body::Moment(Moment::Ms)),
             Verb::Del => {
                 let delete = |key| Op::Delete { key, context: WriteContext::Known };
                 self.each(arguments, session, Body::Deleted, delete)
@@ -145,13 +163,47 @@ impl Planner {
         session: &mut Session,
         now: Mono,
     ) -> Result<Call, Refusal> {
-        if arguments.len() > 3 {
-            return Err(refuse_set_option(arguments));
+        let mut expiry = Expiry::Never;
+        let mut index = 3;
+        while index < arguments.len() {
+            let Some((said, words)) = expiry::of_set(arguments, index)? else {
+                return Err(refuse_set_option(arguments, index));
+            };
+            if std::mem::replace(&mut expiry, said) != Expiry::Never {
+                return Err(syntax_error());
+            }
+            index += words;
         }
+        self.put(arguments, 2, expiry, session, now)
+    }
+
+    /// Writes the value that stands at `index`.
+    fn put(
+        &self,
+        arguments: Arguments<'_>,
+        index: usize,
+        expiry: Expiry,
+        session: &mut Session,
+        now: Mono,
+    ) -> Result<Call, Refusal> {
         let key = check::key(arguments.bytes(1))?;
-        let value = check::value(arguments.bytes(2), self.value_bytes_max)?;
+        let value = check::value(arguments.bytes(index), self.value_bytes_max)?;
         let context = session.take_context(&key, now);
-        Ok(self.one(request(Op::Put { key, value, context }, session), Body::Done))
+        Ok(self.one(request(Op::Put { key, value, context, expiry }, session), Body::Done))
+    }
+
+    fn renew(
+        &self,
+        arguments: Arguments<'_>,
+        change: Change,
+        body: Body,
+        session: &mut Session,
+    ) -> Result<Call, Refusal> {
+        let key = check::key(arguments.bytes(1))?;
+        session.note_written(&key);
+        let template = request(Op::Get { key: key.clone() }, session);
+        let renewal = Renewal::new(key, change, template, WRITE_TIMEOUT_MS);
+        Ok(Call::renew(renewal, self.answer(body)))
     }
 
     /// One request for each key.
@@ -196,7 +248,7 @@ impl Planner {
         while let (Some(key), Some(value)) = (words.next(), words.next()) {
             items.push((check::key(key)?, check::value(value, self.value_bytes_max)?));
         }
-        let op = check::batch(items)?;
+        let op = check::batch(items, Expiry::Never)?;
         check::note_written(session, &op);
         Ok(self.one(request(op, session), Body::Done))
     }
@@ -334,7 +386,19 @@ impl Planner {
             | Verb::KvDel
             | Verb::KvConsistency
             | Verb::KvExplain
-            | Verb::KvConflicts => {
+            | Verb::KvConflicts
+            | Verb::Expire
+            | Verb::Pexpire
+            | Verb::Expireat
+            | Verb::Pexpireat
+            | Verb::Persist
+            | Verb::Ttl
+            | Verb::Pttl
+            | Verb::Expiretime
+            | Verb::Pexpiretime
+            | Verb::Getex
+            | Verb::Setex
+            | Verb::Psetex => {
                 unreachable!("commands about keys are planned elsewhere")
             }
         };
@@ -364,18 +428,13 @@ pub(super) fn request(op: Op, session: &Session) -> Request {
 }
 
 /// Options of SET, each of which would need something that this version does not have.
-fn refuse_set_option(arguments: Arguments<'_>) -> Refusal {
-    const OPTIONS: [(&str, &str); 8] = [
-        ("EX", commands::EXPIRY),
-        ("PX", commands::EXPIRY),
-        ("EXAT", commands::EXPIRY),
-        ("PXAT", commands::EXPIRY),
-        ("KEEPTTL", commands::EXPIRY),
+fn refuse_set_option(arguments: Arguments<'_>, index: usize) -> Refusal {
+    const OPTIONS: [(&str, &str); 3] = [
         ("NX", commands::CONDITIONAL),
         ("XX", commands::CONDITIONAL),
         ("GET", "a later version returns the old value; GET and then SET keeps what others wrote"),
     ];
-    let option = OPTIONS.iter().find(|(name, _)| arguments.is(3, name));
+    let option = OPTIONS.iter().find(|(name, _)| arguments.is(index, name));
     match option {
         Some((name, why)) => not_supported(&format!("SET with {name}"), why).into(),
         None => syntax_error(),

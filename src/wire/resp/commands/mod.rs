@@ -8,8 +8,8 @@
 mod subcommands;
 mod table;
 
+pub(in crate::wire::resp) use table::CONDITIONAL;
 pub use table::TABLE;
-pub(in crate::wire::resp) use table::{CONDITIONAL, EXPIRY};
 
 /// One command.
 #[derive(Debug)]
@@ -89,6 +89,18 @@ pub enum Verb {
     Dbsize,
     Scan,
     Keys,
+    Expire,
+    Pexpire,
+    Expireat,
+    Pexpireat,
+    Persist,
+    Ttl,
+    Pttl,
+    Expiretime,
+    Pexpiretime,
+    Getex,
+    Setex,
+    Psetex,
     Ping,
     Echo,
     Quit,

@@ -5,8 +5,6 @@
 
 use super::{Command, Group, Verb, later, never, served, subcommands};
 
-pub(in crate::wire::resp) const EXPIRY: &str =
-    "keys do not expire in this version, a later one has it; DEL what is no longer needed";
 pub(in crate::wire::resp) const CONDITIONAL: &str = "it is true only where one node decides, so \
     it will exist in primary-secondary mode; without a master two nodes could both say yes";
 const COUNTERS: &str = "counters that add up without a master come in a later version";
@@ -99,9 +97,15 @@ pub static TABLE: &[Command] = &[
     served("exists", Verb::Exists, -2, Group::Read)
         .keys(1, -1, 1)
         .says("key [key ...]", "how many of these keys are there"),
-    later("expire", EXPIRY),
-    later("expireat", EXPIRY),
-    later("expiretime", EXPIRY),
+    served("expire", Verb::Expire, -3, Group::Write)
+        .keys(1, 1, 1)
+        .says("key seconds", "the value ends in so many seconds; in the past: it is deleted"),
+    served("expireat", Verb::Expireat, -3, Group::Write)
+        .keys(1, 1, 1)
+        .says("key unix-time-seconds", "the value ends at this second"),
+    served("expiretime", Verb::Expiretime, 2, Group::Read)
+        .keys(1, 1, 1)
+        .says("key", "the second at which the value ends"),
     never("failover", REPLICATION),
     never("fcall", SCRIPTS),
     never("fcall_ro", SCRIPTS),
@@ -148,7 +152,9 @@ pub static TABLE: &[Command] = &[
         .says("key", "the value of a key: of siblings the winner, of an absent key null"),
     later("getbit", SUBSTRING),
     later("getdel", GETDEL),
-    later("getex", EXPIRY),
+    served("getex", Verb::Getex, -2, Group::Write)
+        .keys(1, 1, 1)
+        .says("key [option ...]", "the value of a key, which ends at another time from now on"),
     later("getrange", SUBSTRING),
     later("getset", CONDITIONAL),
     never("graph.query", MODULES),
@@ -248,10 +254,18 @@ pub static TABLE: &[Command] = &[
     later("msetnx", CONDITIONAL),
     later("multi", CONDITIONAL),
     later("object", ADMIN),
-    later("persist", EXPIRY),
-    later("pexpire", EXPIRY),
-    later("pexpireat", EXPIRY),
-    later("pexpiretime", EXPIRY),
+    served("persist", Verb::Persist, 2, Group::Write)
+        .keys(1, 1, 1)
+        .says("key", "the value never ends"),
+    served("pexpire", Verb::Pexpire, -3, Group::Write)
+        .keys(1, 1, 1)
+        .says("key milliseconds", "as EXPIRE, in milliseconds"),
+    served("pexpireat", Verb::Pexpireat, -3, Group::Write)
+        .keys(1, 1, 1)
+        .says("key unix-time-milliseconds", "as EXPIREAT, in milliseconds"),
+    served("pexpiretime", Verb::Pexpiretime, 2, Group::Read)
+        .keys(1, 1, 1)
+        .says("key", "as EXPIRETIME, in milliseconds"),
     later("pfadd", HYPERLOGLOG),
     later("pfcount", HYPERLOGLOG),
     later("pfdebug", HYPERLOGLOG),
@@ -259,10 +273,12 @@ pub static TABLE: &[Command] = &[
     later("pfselftest", HYPERLOGLOG),
     served("ping", Verb::Ping, -1, Group::Connection)
         .says("[message]", "answers PONG, or the message"),
-    later("psetex", EXPIRY),
+    served("psetex", Verb::Psetex, 4, Group::Write)
+        .keys(1, 1, 1)
+        .says("key milliseconds value", "as SETEX, in milliseconds"),
     later("psubscribe", EVENTS),
     never("psync", REPLICATION),
-    later("pttl", EXPIRY),
+    served("pttl", Verb::Pttl, 2, Group::Read).keys(1, 1, 1).says("key", "as TTL, in milliseconds"),
     later("publish", EVENTS),
     later("pubsub", EVENTS),
     later("punsubscribe", EVENTS),
@@ -301,7 +317,9 @@ pub static TABLE: &[Command] = &[
         "writes a key: replaces what this connection was shown, else all",
     ),
     later("setbit", CONDITIONAL),
-    later("setex", EXPIRY),
+    served("setex", Verb::Setex, 4, Group::Write)
+        .keys(1, 1, 1)
+        .says("key seconds value", "writes a value that ends in so many seconds"),
     later("setnx", CONDITIONAL),
     later("setrange", CONDITIONAL),
     never("shutdown", PROCESS),
@@ -339,7 +357,9 @@ pub static TABLE: &[Command] = &[
     later("touch", ADMIN),
     never("ts.add", MODULES),
     never("ts.range", MODULES),
-    later("ttl", EXPIRY),
+    served("ttl", Verb::Ttl, 2, Group::Read)
+        .keys(1, 1, 1)
+        .says("key", "seconds until the value ends; -1: never, -2: there is none"),
     served("type", Verb::Type, 2, Group::Read)
         .keys(1, 1, 1)
         .says("key", "string, or none of an absent key"),
