@@ -94,6 +94,8 @@ pub enum Op {
         items: Vec<(Key, Bytes)>,
         /// When each of them ends.
         expiry: Expiry,
+        /// Who writes it, and what that rules out.
+        kind: BatchKind,
     },
     /// A page of keys in token order. Answer: [`Reply::Page`].
     Scan(Scan),
@@ -128,6 +130,21 @@ pub enum WriteContext {
     Shown(Dot),
     /// A token that a read returned, not yet verified; empty = "I have seen nothing".
     Token(Bytes),
+}
+
+/// Who writes a batch, and what that rules out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BatchKind {
+    /// A client. Where no node owns all of its keys it is logged first, and it is not isolated.
+    #[default]
+    Any,
+    /// A client that wants it isolated, or refused with `not_one_group`.
+    Isolated,
+    /// The coordinator of a logged batch: these are the keys of one group.
+    Part,
+    /// Somebody who finishes a logged batch in place of its coordinator. It was logged at this
+    /// time: values that are newer are not replaced.
+    Finish(Hlc),
 }
 
 /// A page of a scan.

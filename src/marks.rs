@@ -60,6 +60,12 @@ pub const NAMES: &[&str] = &[
     "a batch was let go at its deadline",
     "a batch was answered before its fate was known",
     "a replicated batch was merged",
+    "a batch was logged because no node owns all of it",
+    "a part of a logged batch was written again",
+    "a logged batch was unknown at its deadline",
+    "a batch was found in the log after a restart",
+    "a batch was finished in place of its coordinator",
+    "who was to finish a batch found it done",
     // Steps and turns.
     "a cold record came and its inputs went on",
     "a parked input died with its deadline",

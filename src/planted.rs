@@ -87,6 +87,11 @@ bugs! {
     PromiseNotDurable = "promise-not-durable",
     /// The parts of a batch that spans shards go to the log as they come, not as one group. B1.
     BulkHalfApplied = "bulk-half-applied",
+    /// Nobody finishes a batch whose coordinator died: some groups have their part, others never
+    /// will. B1.
+    BatchLeftHalf = "batch-left-half",
+    /// The log of a batch is deleted when its parts are sent, not when they are written. B1.
+    BatchLogForgotten = "batch-log-forgotten",
     /// A group of puts is announced as durable when it is written, before it is synced. W1, D1.
     AckBeforeSync = "ack-before-sync",
     /// A failed sync is tried again and its success believed, though the pages were dropped. W1.

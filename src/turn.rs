@@ -85,6 +85,11 @@ impl Worker {
         self.observer.as_mut().map(std::mem::take).unwrap_or_default().into_iter()
     }
 
+    /// Logged batches that are not known to be done.
+    pub fn logged_batches(&self) -> usize {
+        self.shard.logged_batches()
+    }
+
     /// The newest put of which the log said that it is durable.
     pub fn durable(&self) -> Seq {
         self.durable

@@ -66,10 +66,10 @@ pub enum Fault {
         /// The key, printable.
         key: String,
     },
-    /// The keys of an atomic batch lie in rows of several nodes.
+    /// The keys of a batch that must be isolated lie in rows of several nodes.
     #[error(
-        "the keys of the batch lie on different groups of nodes; \
-         give them one {{tag}}, or write them one by one"
+        "the keys of the batch lie on different groups of nodes, so it cannot be isolated; \
+         give them one {{tag}}, or do without require"
     )]
     NotOneGroup,
     /// The context token cannot be used.

@@ -23,7 +23,8 @@ Examples:
   printf '{\"key\":\"{eve}a\",\"value\":7}\\n{\"key\":\"{eve}b\",\"value\":3}\\n' | peerage bulk -
 
 A batch has at most 10,000 keys and 16 MiB, and no key twice. Where its keys lie on different
-groups of nodes it is refused: give them one {tag} in braces, which puts them in one partition.
+groups of nodes, a reader may for a moment see some of them new and others old: give them one {tag}
+in braces, which puts them in one partition. With --isolated such a batch is refused instead.
 For more data, or where the whole need not be atomic, use `peerage import`.
 Exit code 1: nothing was applied. 3: it is not known whether it was applied, but never in part.")]
 pub(crate) struct Bulk {
@@ -32,6 +33,9 @@ pub(crate) struct Bulk {
     /// Store every value as its JSON text, strings with their quotes
     #[arg(long)]
     json_values: bool,
+    /// Refuse the batch where a reader might see some of its keys new and others old
+    #[arg(long)]
+    isolated: bool,
     #[command(flatten)]
     level: WriteLevel,
     #[command(flatten)]
@@ -45,11 +49,16 @@ impl Bulk {
         let items: Vec<(&[u8], &[u8])> =
             records.iter().map(|record| (&record.key[..], &record.value[..])).collect();
         let call = self.level.apply(Call::bulk_set(&items));
+        let call = if self.isolated { call.text("require", "isolated") } else { call };
         let answer = self.client.client()?.call(&call)?;
         let count = answer.number("count").unwrap_or_default();
         let mut out = io::stdout().lock();
         let Some(format) = self.client.output else {
-            return writeln!(out, "{count} keys written, all at once").map_err(Failure::output);
+            let how = match answer.raw("isolated") {
+                Some(_) => "all of them; for a moment a reader may have seen old and new together",
+                None => "all at once",
+            };
+            return writeln!(out, "{count} keys written, {how}").map_err(Failure::output);
         };
         let mut printer = Printer::new(format, &["count"], out);
         let row = [Cell::Number(count)];

@@ -20,7 +20,7 @@ use super::replica::REPLICATED_BYTES_MAX;
 use super::table::{Group, Lookup, Record};
 use super::{Seq, Shard, Table, Turn, coordinator};
 use crate::api::Fault;
-use crate::causality::{NodeId, Object};
+use crate::causality::{Entry, NodeId, Object};
 use crate::hash::{Key, PartitionId, Token};
 use crate::limits::{SHARDS_MAX, UNDURABLE_BYTES_MAX};
 use crate::marks::sometimes;
@@ -78,13 +78,15 @@ impl Shard {
             return self.answer_hold(turn, address, Some(fault));
         }
         let mut left: Vec<Change> = match work {
-            HoldWork::Put { rid, expiry, items } => items
+            HoldWork::Put { rid, expiry, finishes, items } => items
                 .into_iter()
                 .map(|(partition, key, value)| {
-                    let hlc = self.clock.tick(turn.now);
-                    let (value, seen) = (Some(value), Seen::All);
-                    let write = Write { key, value, expiry, seen, hlc, rid };
-                    Change::Put(partition, write)
+                    let (seen, hlc) = match finishes {
+                        Some(logged) => (Seen::Before(logged), logged),
+                        None => (Seen::All, self.clock.tick(turn.now)),
+                    };
+                    let value = Some(value);
+                    Change::Put(partition, Write { key, value, expiry, seen, hlc, rid })
                 })
                 .collect(),
             HoldWork::Merge(items) => {
@@ -329,7 +331,8 @@ impl Change {
             Self::Put(_, write) => {
                 let is_try = |rid: u64| write.rid != 0 && rid == write.rid;
                 if !stored.entries.iter().any(|entry| is_try(entry.rid)) {
-                    stored.entries.iter_mut().for_each(|entry| entry.payload.clear());
+                    let goes = |entry: &&mut Entry| write.seen.replaces(entry);
+                    stored.entries.iter_mut().filter(goes).for_each(|entry| entry.payload.clear());
                 }
             }
             Self::Merge(_, item) => {

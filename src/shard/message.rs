@@ -7,6 +7,7 @@ use super::ShardId;
 use crate::api::{Expiry, Fault, Holding, Reply, Request, Scan};
 use crate::causality::{Dot, Object, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
+use crate::time::Hlc;
 
 /// Matches an answer to its question: the asking shard in the top 8 bits, a counter that starts
 /// at random in the rest, so an answer to a past life of the process matches nothing.
@@ -257,6 +258,9 @@ pub enum HoldWork {
         rid: u64,
         /// When the values end.
         expiry: Expiry,
+        /// When a batch was logged that is finished in place of its coordinator: what is newer
+        /// stays beside it.
+        finishes: Option<Hlc>,
         /// Partition, key and value.
         items: Vec<(PartitionId, Key, Bytes)>,
     },

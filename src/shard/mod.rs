@@ -7,6 +7,7 @@
 //! A handler reads everything that it needs before it changes anything. Where a record is cold, or
 //! a batch holds a key, the input is parked as it came and runs again from the start.
 
+mod batch_log;
 mod coordinator;
 mod glob;
 mod held;
@@ -29,6 +30,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+pub use batch_log::BATCH_LOG_BUCKET;
 pub use message::Message;
 pub use table::{Batch, Group, IndexEntry, Lookup, Record, Seq, Table};
 
@@ -40,6 +42,7 @@ use crate::limits::{READ_TIMEOUT_MS, REPLICAS_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
 use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::time::{Hlc, HlcClock, Mono, Now};
+use batch_log::BatchLogs;
 use held::{Address, Held};
 use latency::Latency;
 use message::{CallId, Nack, Route};
@@ -157,6 +160,7 @@ pub struct Shard {
     operations: Operations,
     parked: Parked,
     held: Held,
+    batch_logs: BatchLogs,
     /// Tokens that a batch let go, whose inputs are to be run in this step.
     freed: VecDeque<Token>,
     pages: Pages,
@@ -229,6 +233,7 @@ impl Shard {
             random,
             parked: Parked::default(),
             held: Held::default(),
+            batch_logs: BatchLogs::default(),
             freed: VecDeque::new(),
             pages: Pages::default(),
             inner: VecDeque::new(),
@@ -256,7 +261,8 @@ impl Shard {
 
     /// When a `Tick` is due at the latest.
     pub fn deadline(&self) -> Option<Mono> {
-        [self.operations.deadline(), self.parked.deadline()].into_iter().flatten().min()
+        let due = [self.operations.deadline(), self.parked.deadline(), self.batch_logs.deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// Whether a job has work, which [`Shard::work`] does a slice of.
@@ -276,6 +282,11 @@ impl Shard {
         self.counters
     }
 
+    /// Logged batches that this shard holds the log of: under way, or to be finished.
+    pub fn logged_batches(&self) -> usize {
+        self.batch_logs.len()
+    }
+
     /// Operations and jobs that are not done yet, and inputs that wait for a key.
     pub fn waiting(&self) -> (usize, usize) {
         let jobs = self.pages.len() + self.held.len();
@@ -290,6 +301,7 @@ impl Shard {
         while let Some((id, machine)) = self.operations.take_due(turn.now.mono) {
             self.on_timer(turn, id, machine);
         }
+        self.finish_batches(turn);
     }
 
     fn on_peer<T: Table>(&mut self, turn: &mut Turn<'_, T>, from: NodeId, message: Message) {
@@ -359,22 +371,30 @@ impl Shard {
     fn on_view<T: Table>(&mut self, turn: &mut Turn<'_, T>, view: Arc<View>) {
         let knows_all = !self.rebuilding || planted(Bug::RebuildingAnswers);
         let state = if knows_all { State::Ready } else { State::Rebuilding };
+        let mut owned = Vec::new();
         if let Some(layout) = &view.layout {
             for (number, row) in (0_u16..).zip(&layout.table) {
                 let id = PartitionId(number);
                 if self.partitions.is_of_this_shard(id) && row.contains(&view.me) {
                     // The last copy of a partition has nobody to learn from: what is left counts.
                     let state = if row.len() == 1 { State::Ready } else { state };
+                    let is_new = self.partitions.owned(id).is_none();
                     let clock = match state {
                         State::Ready => self.recovered.remove(&id).unwrap_or_default(),
                         State::Rebuilding => PartitionClock::new(),
                     };
                     self.partitions.own(id, clock, state, view.actor);
+                    if is_new {
+                        owned.push(id);
+                    }
                 }
             }
         }
         self.partitions.open(view.actor);
         self.view = Some(view);
+        for id in owned {
+            self.recall_batch_logs(turn, id);
+        }
         for id in self.operations.ids() {
             self.on_reach(turn, id);
         }
@@ -389,9 +409,10 @@ impl Shard {
             } else if let Some((seq, message)) = self.inner.pop_front() {
                 self.on_own(turn, seq, message);
             } else {
-                return;
+                break;
             }
         }
+        self.note_batch_logs(turn);
     }
 
     fn on_own<T: Table>(&mut self, turn: &mut Turn<'_, T>, seq: Seq, message: Message) {

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::batch_log::BATCH_LOG_BUCKET;
 use super::message::ReplicaItem;
 use super::table::{Batch, Group, Record, Seq, Table};
 use crate::api::Expiry;
@@ -48,6 +49,8 @@ pub(super) struct Partitions {
     slots: Vec<Option<Partition>>,
     shard: u16,
     shards: u16,
+    /// Logs of batches that were put since somebody looked, and whether each is held now.
+    batch_logs: Vec<(Key, bool)>,
 }
 
 /// What the writer of a key has seen of it.
@@ -57,6 +60,8 @@ pub(super) enum Seen {
     All,
     /// One sibling and no other.
     Only(Dot),
+    /// The siblings that are older than a batch which was logged then and is finished now.
+    Before(Hlc),
     /// Everything up to here.
     Upto(VersionVector),
 }
@@ -95,6 +100,18 @@ pub(super) struct Minted {
     pub siblings: usize,
     /// Losers that went because there were too many, or they were too old.
     pub dropped: usize,
+}
+
+impl Seen {
+    /// Whether a write that has seen this replaces a sibling.
+    pub(super) fn replaces(&self, entry: &Entry) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(dot) => entry.dot == *dot,
+            Self::Before(logged) => entry.hlc < *logged,
+            Self::Upto(known) => known.covers(entry.dot),
+        }
+    }
 }
 
 impl Partition {
@@ -272,7 +289,7 @@ impl Partitions {
     /// Of a shard that owns nothing yet.
     pub(super) fn new(shard: u16, shards: u16) -> Self {
         assert!(shard < shards, "a shard is one of the shards of its node");
-        Self { slots: Vec::new(), shard, shards }
+        Self { slots: Vec::new(), shard, shards, batch_logs: Vec::new() }
     }
 
     /// The shard that every partition of this number belongs to.
@@ -328,6 +345,9 @@ impl Partitions {
     ) -> Seq {
         assert!(!records.is_empty(), "a batch has at least one record");
         let ids: Vec<PartitionId> = records.iter().map(|record| record.partition).collect();
+        let logs = records.iter().filter(|record| record.key.bucket == BATCH_LOG_BUCKET);
+        let is_held = |record: &Record| !record.object.entries.is_empty();
+        self.batch_logs.extend(logs.map(|record| (record.key.clone(), is_held(record))));
         let seq = table.put(Batch { records, group });
         for id in ids {
             let partition = self.owned_mut(id).expect("records are of partitions owned here");
@@ -335,6 +355,11 @@ impl Partitions {
             partition.newest = seq;
         }
         seq
+    }
+
+    /// The logs of batches that were put since the last call, and whether each is held now.
+    pub(super) fn take_batch_logs(&mut self) -> Vec<(Key, bool)> {
+        std::mem::take(&mut self.batch_logs)
     }
 
     fn slot(&self, id: PartitionId) -> usize {
@@ -362,15 +387,11 @@ fn twin(held: &Object, write: &Write) -> Option<Dot> {
 fn apart(mut held: Object, seen: Seen) -> (Object, VersionVector, Vec<Dot>) {
     match seen {
         Seen::Upto(known) => (held, known, Vec::new()),
-        Seen::All => {
-            let gone = held.dots().collect();
-            held.entries.clear();
-            (held, VersionVector::new(), gone)
-        }
-        Seen::Only(dot) => {
-            let before = held.entries.len();
-            held.entries.retain(|entry| entry.dot != dot);
-            let gone = if held.entries.len() < before { vec![dot] } else { Vec::new() };
+        Seen::All | Seen::Only(_) | Seen::Before(_) => {
+            let replaced = |entry: &Entry| seen.replaces(entry);
+            let gone = held.entries.iter().filter(|entry| replaced(entry)).map(|entry| entry.dot);
+            let gone = gone.collect();
+            held.entries.retain(|entry| !replaced(entry));
             (held, VersionVector::new(), gone)
         }
     }

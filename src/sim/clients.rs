@@ -171,12 +171,18 @@ impl World {
                 let line = format!("{{\"cmd\":\"DELETE\",\"key\":{name},{fields}}}\n");
                 (Kind::Write { key, id, firm }, line)
             }
-            Request::Bulk { items } => self.bulk(client, &items, word),
+            Request::Bulk { items, isolated } => self.bulk(client, &items, isolated, word),
         };
         self.ask(client, kind, expect.map(|expect| (expect, promise)), line);
     }
 
-    fn bulk(&mut self, client: usize, items: &[(Key, Bytes)], word: &str) -> (Kind, String) {
+    fn bulk(
+        &mut self,
+        client: usize,
+        items: &[(Key, Bytes)],
+        isolated: bool,
+        word: &str,
+    ) -> (Kind, String) {
         let mut ids = Vec::new();
         let mut fields = Vec::new();
         for (key, value) in items {
@@ -186,7 +192,10 @@ impl World {
         }
         self.batches.push(ids.clone());
         let fields = fields.join(",");
-        let line = format!("{{\"cmd\":\"BULK_SET\",\"items\":[{fields}],\"level\":\"{word}\"}}\n");
+        let require = if isolated { ",\"require\":\"isolated\"" } else { "" };
+        let line = format!(
+            "{{\"cmd\":\"BULK_SET\",\"items\":[{fields}],\"level\":\"{word}\"{require}}}\n"
+        );
         let first = items.first().map_or_else(|| Key::plain(""), |(key, _)| key.clone());
         (Kind::Bulk { first, ids }, line)
     }

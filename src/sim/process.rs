@@ -124,6 +124,12 @@ impl Disk for Port<'_> {
 }
 
 impl Process {
+    /// Logged batches that are not known to be done.
+    pub(super) fn logged_batches(&self) -> usize {
+        let lanes = self.running.iter().flat_map(|running| &running.lanes);
+        lanes.map(|lane| lane.worker.logged_batches()).sum()
+    }
+
     /// A process that has just been started: it recovers its log first.
     pub(super) fn start(birth: Birth, now: Now, out: &mut Vec<Effect>) -> Self {
         let mut process = Self { log: Log::new(birth.log.clone()), birth, running: None };

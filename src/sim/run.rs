@@ -23,6 +23,8 @@ use crate::planted;
 
 /// Longest time until a cluster is born, and until one that was mended answers again.
 const SETTLING_US: u64 = 20_000_000;
+/// Longest time until others have finished the batches of those who are gone.
+const FINISHING_US: u64 = 60_000_000;
 /// Longer than any request may take.
 const STRAGGLERS_US: u64 = 5_000_000;
 /// Time between two looks at a condition that is waited for.
@@ -154,7 +156,11 @@ impl World {
 
     /// Lets time pass until `holds`; `false` = it did not within [`SETTLING_US`].
     pub(super) fn wait(&mut self, holds: impl Fn(&Self) -> bool) -> bool {
-        let end_us = self.now_us + SETTLING_US;
+        self.wait_long(SETTLING_US, holds)
+    }
+
+    fn wait_long(&mut self, longest_us: u64, holds: impl Fn(&Self) -> bool) -> bool {
+        let end_us = self.now_us + longest_us;
         while self.now_us < end_us {
             if holds(self) {
                 return true;
@@ -162,6 +168,12 @@ impl World {
             self.run_until(self.now_us + LOOK_US);
         }
         holds(self)
+    }
+
+    /// Logs of batches that are held anywhere.
+    fn logged_batches(&self) -> usize {
+        let processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
+        processes.map(Process::logged_batches).sum()
     }
 
     /// How every node stands, for people.
@@ -196,6 +208,10 @@ impl World {
         }
         // Requests whose clients have given up may still be carried out, until their time is up.
         self.run_until(self.now_us + STRAGGLERS_US);
+        if !self.wait_long(FINISHING_US, |world| world.logged_batches() == 0) {
+            let text = format!("{} logs are left: {}", self.logged_batches(), self.states());
+            self.complain("B1 a logged batch is finished", text);
+        }
         self.excuse_what_is_being_rebuilt();
         // Twice: the first reading repairs, the second must find what the first one showed.
         for round in 0..2 {

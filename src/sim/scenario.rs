@@ -94,6 +94,8 @@ pub enum Request {
     Bulk {
         /// Keys, each once, and their values.
         items: Vec<(Key, Bytes)>,
+        /// Whether it is to be refused where no node owns all of its keys.
+        isolated: bool,
     },
 }
 
@@ -167,7 +169,7 @@ impl Request {
     pub fn keys(&self) -> Vec<&Key> {
         match self {
             Self::Get { key, .. } | Self::Set { key, .. } | Self::Delete { key, .. } => vec![key],
-            Self::Bulk { items } => items.iter().map(|(key, _)| key).collect(),
+            Self::Bulk { items, .. } => items.iter().map(|(key, _)| key).collect(),
         }
     }
 }

@@ -208,7 +208,7 @@ impl Search<'_> {
                 Request::Set { context, .. } | Request::Delete { context, .. } => {
                     *context = Context::Absent;
                 }
-                Request::Bulk { items } => {
+                Request::Bulk { items, .. } => {
                     let key = items.iter().find(|(key, _)| *key == self.violation.key);
                     *items = key.or(items.first()).cloned().into_iter().collect();
                 }

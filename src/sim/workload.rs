@@ -113,7 +113,7 @@ impl World {
             })
             .collect();
         let items = (1..).zip(keys).map(|(ahead, key)| (key, self.draw_value(ahead))).collect();
-        Request::Bulk { items }
+        Request::Bulk { items, isolated: self.chance.client.random_range(0..10_u8) == 0 }
     }
 }
 

@@ -9,7 +9,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
-use crate::api::{Expiry, Fault, Level, Op, Session};
+use crate::api::{BatchKind, Expiry, Fault, Level, Op, Session};
 use crate::hash::{BucketId, Key};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_KEYS_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX};
 
@@ -31,7 +31,11 @@ pub(super) fn value(bytes: Bytes, bytes_max: usize) -> Result<Bytes, Fault> {
 
 /// The batch of these items, if they are not too many. Of several values for one key the last one
 /// counts, as if they had been set one after the other.
-pub(super) fn batch(mut items: Vec<(Key, Bytes)>, expiry: Expiry) -> Result<Op, Fault> {
+pub(super) fn batch(
+    mut items: Vec<(Key, Bytes)>,
+    expiry: Expiry,
+    kind: BatchKind,
+) -> Result<Op, Fault> {
     let bytes = items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum();
     if items.len() > BATCH_KEYS_MAX || bytes > BATCH_BYTES_MAX {
         return Err(batch_too_large(items.len(), bytes));
@@ -43,7 +47,7 @@ pub(super) fn batch(mut items: Vec<(Key, Bytes)>, expiry: Expiry) -> Result<Op, 
     if distinct < items.len() {
         items.retain(|_| last.pop().expect("there is one mark for each item"));
     }
-    Ok(Op::Batch { items, expiry })
+    Ok(Op::Batch { items, expiry, kind })
 }
 
 /// The level of this name.
@@ -112,8 +116,8 @@ mod tests {
         };
         let items = vec![item("a", "1"), item("b", "2"), item("a", "3"), item("c", "4")];
         let expected = vec![item("b", "2"), item("a", "3"), item("c", "4")];
-        let expiry = Expiry::After(5);
-        assert_eq!(batch(items, expiry), Ok(Op::Batch { items: expected, expiry }));
+        let (expiry, kind) = (Expiry::After(5), BatchKind::Isolated);
+        assert_eq!(batch(items, expiry, kind), Ok(Op::Batch { items: expected, expiry, kind }));
     }
 
     #[test]
@@ -125,7 +129,7 @@ mod tests {
         let many = |count: usize| {
             (0..count).map(|index| (Key::plain(index.to_string()), Bytes::new())).collect()
         };
-        let batch = |items| batch(items, Expiry::Never);
+        let batch = |items| batch(items, Expiry::Never, BatchKind::Any);
         assert!(batch(many(BATCH_KEYS_MAX)).is_ok());
         assert!(matches!(batch(many(BATCH_KEYS_MAX + 1)), Err(Fault::BatchTooLarge { .. })));
         let long = vec![(Key::plain("k"), Bytes::from(vec![0; BATCH_BYTES_MAX]))];

@@ -184,7 +184,7 @@ impl Node {
                 let old = self.entries.remove(&key);
                 Self::written(old.is_some())
             }
-            Op::Batch { items, expiry } => {
+            Op::Batch { items, expiry, .. } => {
                 let count = u32::try_from(items.len()).unwrap();
                 for (key, value) in items {
                     let entry = self.entry_until(value, expiry, None);

@@ -130,7 +130,7 @@ const CRATES: [(&str, &[&str]); 21] = [
     ("comfy-table", &["cli"]),
     ("crc32c", &["store", "wire"]),
     ("indicatif", &["cli"]),
-    ("postcard", &["cluster", "store", "wire"]),
+    ("postcard", &["cluster", "shard", "store", "wire"]),
     ("proptest", &[]),
     ("rand", &["cluster", "shard", "store", "turn", SHELLS]),
     ("ring", &["cluster", "server", "cli"]),

@@ -116,7 +116,8 @@ class BaseClient(Generic[T]):
     def bulk_set(self, items: Items, debug: bool = False) -> bool:
         """Stores all items or none, and returns True.
 
-        Where the cluster has more nodes than a key has replicas, the keys need one ``{tag}``.
+        Where the cluster has more nodes than a key has replicas, readers may for a moment see some
+        of the keys new and others old, unless all of them have one ``{tag}``.
 
         :param items: (key, value) tuples, dicts with "key" and "value", or one dict of all.
         """

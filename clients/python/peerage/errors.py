@@ -29,7 +29,7 @@ CODES: Dict[str, Code] = {
     "value_too_large": Code("Split the value, or raise value_bytes_max on every node."),
     "batch_too_large": Code("Send several smaller batches."),
     "duplicate_key": Code("Report it: a node should not answer this to a client."),
-    "not_one_group": Code("Give the keys of the batch one {tag}, or write them one by one."),
+    "not_one_group": Code("Give the keys of the batch one {tag}, or do without require."),
     "bad_context": Code("Read the key again and write with the context of that reply."),
     "bad_level": Code("Use r and w between 1 and the number of replicas, or a level."),
     "bad_cursor": Code("Start the scan again."),

@@ -1,10 +1,10 @@
 //! A batch: several keys, all or none of them, at one node that owns all of their partitions.
 //!
-//! Its leader is a member of the row of every key; where there is none, the batch is refused with
-//! `not_one_group`. The leader's shards hold their keys in ascending order, write them as one group
-//! of the log, and let go; then every other member is sent all of the items that it owns, and does
-//! the same with them. It is acknowledged when each row has as many members with all of its items
-//! on stable storage as the level asks for.
+//! Its leader is a member of the row of every key; where none can be reached, the batch is logged
+//! first (`logged.rs`), or refused with `not_one_group`. The leader's shards hold their keys in
+//! ascending order, write them as one group of the log, and let go; then every other member is sent
+//! all of the items that it owns, and does the same with them. It is acknowledged when each row has
+//! as many members with all of its items on stable storage as the level asks for.
 //!
 //! Messages between the shards of a node are neither lost nor doubled, and the shards die together;
 //! so nothing here is repeated, and a hold needs no deadline of its own: its batch is applied or
@@ -15,10 +15,10 @@ use bytes::Bytes;
 use super::super::held::HOLD_QUESTIONS;
 use super::super::message::{CallId, HoldWork, Message, Nack, ReplicaItem};
 use super::super::operations::OperationId;
-use super::super::{Origin, Row, Seq, Shard, Table, Ticket, Turn};
+use super::super::{Origin, Row, Seq, Shard, Table, Turn};
 use super::put::{Ack, mark, may_succeed_elsewhere};
 use super::{Machine, Place, left_ms, needed, overloaded, words};
-use crate::api::{Fault, Op, Reply, Request, RequestId};
+use crate::api::{BatchKind, Fault, Op, Reply, Request, RequestId};
 use crate::causality::NodeId;
 use crate::hash::{Key, PartitionId};
 use crate::limits::BATCHES_BYTES_MAX;
@@ -85,11 +85,18 @@ impl Shard {
     pub(super) fn begin_batch<T: Table>(
         &mut self,
         turn: &mut Turn<'_, T>,
-        ticket: Ticket,
+        origin: Origin,
         request: Request,
     ) -> Result<(), Fault> {
-        let origin = Origin::Client(ticket);
         let (place, rows) = self.common_row(&request)?;
+        let may_be_logged = matches!(request.op, Op::Batch { kind: BatchKind::Any, .. });
+        if may_be_logged && !place.row.iter().any(|&node| self.reaches(node)) {
+            return self.begin_logged_batch(turn, origin, request, &rows);
+        }
+        if place.row.is_empty() {
+            sometimes!("a batch was refused because no node owns all of it");
+            return Err(Fault::NotOneGroup);
+        }
         let me = self.me();
         let mut others: Vec<NodeId> =
             self.members(&place.row).filter(|&node| Some(node) != me).collect();
@@ -151,8 +158,8 @@ impl Shard {
         self.hold(turn, goal, bytes, left_ms, parts);
     }
 
-    /// The members that all rows of a batch have in common, as one row, at the first key; and its
-    /// different rows with the number of members that each of them needs.
+    /// The members that all rows of a batch have in common, as one row, which may be empty, at the
+    /// first key; and its different rows with the number of members that each of them needs.
     fn common_row(&self, request: &Request) -> Result<(Place, Vec<(Row, usize)>), Fault> {
         let keys = items(&request.op).iter().map(|(key, _)| key);
         let mut rows: Vec<(Row, usize)> = Vec::new();
@@ -167,10 +174,6 @@ impl Shard {
         }
         let (partition, nodes) = common
             .ok_or_else(|| Fault::BadRequest { text: String::from("the batch names no key") })?;
-        if nodes.is_empty() {
-            sometimes!("a batch was refused because no node owns all of it");
-            return Err(Fault::NotOneGroup);
-        }
         Ok((Place { partition, row: Row::new(&nodes) }, rows))
     }
 
@@ -183,7 +186,7 @@ impl Shard {
         elsewhere: Option<(Place, Request, Vec<NodeId>)>,
     ) -> Result<(), Fault> {
         let request_id = request.request_id.unwrap_or_else(|| self.new_request_id());
-        let Op::Batch { items, expiry } = request.op else {
+        let Op::Batch { items, expiry, kind } = request.op else {
             unreachable!("the caller matched a batch")
         };
         check_for_doubles(&items)?;
@@ -196,10 +199,14 @@ impl Shard {
             .map(|(key, value)| (key.token.partition(partitions), key, value))
             .collect();
         let rid = mark(request_id);
+        let finishes = match kind {
+            BatchKind::Finish(logged) => Some(logged),
+            BatchKind::Any | BatchKind::Isolated | BatchKind::Part => None,
+        };
         let parts = self.parts(
             items,
             |(partition, ..)| *partition,
-            |items| HoldWork::Put { rid, expiry, items },
+            |items| HoldWork::Put { rid, expiry, finishes, items },
         );
         let elsewhere = elsewhere.map(|(place, mut request, nodes)| {
             request.request_id = Some(request_id);
@@ -211,13 +218,15 @@ impl Shard {
     }
 
     /// Whether this shard can carry out so many bytes more.
-    fn has_room_for(&self, bytes: usize) -> Result<(), Fault> {
+    pub(super) fn has_room_for(&self, bytes: usize) -> Result<(), Fault> {
         let under_way: usize = self
             .operations
             .machines()
             .map(|machine| match machine {
                 Machine::Batching(machine) => machine.bytes,
-                Machine::Forwarding(_)
+                Machine::Logged(machine) => machine.bytes(),
+                Machine::Recalling(_)
+                | Machine::Forwarding(_)
                 | Machine::Leading(_)
                 | Machine::Reading(_)
                 | Machine::Scanning(_)
@@ -547,7 +556,7 @@ impl Batching {
 /// Questions 0 to 63 are Holds, the next ones Applies, and then come the members.
 const MEMBER_QUESTIONS: usize = 2 * HOLD_QUESTIONS;
 
-fn items(op: &Op) -> &[(Key, Bytes)] {
+pub(super) fn items(op: &Op) -> &[(Key, Bytes)] {
     match op {
         Op::Batch { items, .. } => items,
         Op::Put { .. }
@@ -565,7 +574,7 @@ fn item_bytes(item: &ReplicaItem) -> usize {
     item.key.bytes.len() + payloads.sum::<usize>()
 }
 
-fn check_for_doubles(items: &[(Key, Bytes)]) -> Result<(), Fault> {
+pub(super) fn check_for_doubles(items: &[(Key, Bytes)]) -> Result<(), Fault> {
     let mut keys: Vec<&Key> = items.iter().map(|(key, _)| key).collect();
     keys.sort_unstable();
     match keys.windows(2).find(|pair| pair[0] == pair[1]) {

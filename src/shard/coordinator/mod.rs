@@ -8,8 +8,10 @@
 mod batch;
 mod count;
 mod explain;
+mod logged;
 mod put;
 mod read;
+mod recall;
 mod scan;
 
 use super::message::{CallId, Message, Nack};
@@ -26,9 +28,11 @@ use crate::time::Mono;
 use batch::Batching;
 use count::Counting;
 use explain::Explaining;
+use logged::Logged;
 use put::{Forwarding, Leading};
 use rand::RngExt;
 use read::Reading;
+use recall::Recalling;
 use scan::Scanning;
 
 /// An operation that waits for answers.
@@ -36,6 +40,10 @@ use scan::Scanning;
 pub(super) enum Machine {
     /// A batch that this node leads, or merges.
     Batching(Box<Batching>),
+    /// A batch that is logged first.
+    Logged(Box<Logged>),
+    /// The logs that were held at the start.
+    Recalling(Recalling),
     /// A write that another member leads.
     Forwarding(Box<Forwarding>),
     /// A write that this replica leads.
@@ -71,8 +79,8 @@ impl Shard {
         }
         let done = match &request.op {
             Op::Put { .. } | Op::Delete { .. } => self.begin_write(turn, ticket, request),
-            Op::Get { .. } => self.begin_read(turn, ticket, request),
-            Op::Batch { .. } => self.begin_batch(turn, ticket, request),
+            Op::Get { .. } => self.begin_read(turn, Origin::Client(ticket), request),
+            Op::Batch { .. } => self.begin_batch(turn, Origin::Client(ticket), request),
             Op::Scan(_) | Op::Conflicts { .. } => self.begin_scan(turn, ticket, request),
             Op::Count { .. } => self.begin_count(turn, ticket, &request),
             Op::Explain { .. } => self.begin_explain(turn, ticket, request),
@@ -99,6 +107,16 @@ impl Shard {
         let machine = match (machine, message) {
             (Machine::Forwarding(machine), Message::ForwardReply { reply, .. }) => {
                 machine.on_reply(self, turn, question, from, *reply).map(Machine::Forwarding)
+            }
+            (Machine::Logged(machine), Message::ForwardReply { reply, .. })
+                if Some(from) == self.me() =>
+            {
+                machine.on_reply(self, turn, question, *reply).map(Machine::Logged)
+            }
+            (Machine::Recalling(machine), Message::PageReply { items, next, refusal, .. })
+                if Some(from) == self.me() =>
+            {
+                return machine.on_page(self, turn, (items, next), refusal.is_some());
             }
             (Machine::Batching(machine), Message::Held { refusal, .. })
                 if Some(from) == self.me() =>
@@ -164,6 +182,8 @@ impl Shard {
     ) {
         let machine = match machine {
             Machine::Batching(machine) => machine.on_timer(self, turn).map(Machine::Batching),
+            Machine::Logged(machine) => machine.on_timer(self, turn).map(Machine::Logged),
+            Machine::Recalling(machine) => return machine.ask(self, turn),
             Machine::Forwarding(machine) => machine.on_timer(self, turn).map(Machine::Forwarding),
             Machine::Leading(machine) => machine.on_timer(self, turn).map(Machine::Leading),
             Machine::Reading(machine) => machine.on_timer(self, turn).map(Machine::Reading),
@@ -179,6 +199,8 @@ impl Shard {
         let Some(machine) = self.operations.take(id) else { return };
         let machine = match machine {
             Machine::Batching(machine) => machine.on_reach(self, turn).map(Machine::Batching),
+            // The writes and reads that they wait for hear of it.
+            machine @ (Machine::Logged(_) | Machine::Recalling(_)) => Some(machine),
             Machine::Forwarding(machine) => machine.on_reach(self, turn).map(Machine::Forwarding),
             Machine::Leading(machine) => machine.on_reach(self, turn).map(Machine::Leading),
             Machine::Reading(machine) => machine.on_reach(self, turn).map(Machine::Reading),
@@ -193,6 +215,8 @@ impl Shard {
         if let Some(machine) = machine {
             let wake = match &machine {
                 Machine::Batching(machine) => machine.wake(),
+                Machine::Logged(machine) => machine.wake(),
+                Machine::Recalling(machine) => machine.wake(),
                 Machine::Forwarding(machine) => machine.wake(),
                 Machine::Leading(machine) => machine.wake(),
                 Machine::Reading(machine) => machine.wake(),

@@ -5,6 +5,7 @@
 //! first is silent. From the moment at which a leader may have minted, no failure is a refusal any
 //! more: the outcome is unknown, and its key must be read first.
 
+use super::super::batch_log::BATCH_LOG_BUCKET;
 use super::super::message::{CallId, Message, Nack};
 use super::super::operations::OperationId;
 use super::super::parked::Waiting;
@@ -474,10 +475,14 @@ impl Forwarding {
         turn: &mut Turn<'_, T>,
     ) -> Option<Box<Self>> {
         let last = self.asked.last().expect("a write was forwarded before it waits");
-        if last.refusal.is_none() && !shard.reaches(last.node) && !self.left.is_empty() {
-            return self.ask_next(shard, turn);
+        if last.refusal.is_some() || shard.reaches(last.node) {
+            return Some(self);
         }
-        Some(self)
+        if self.is_log() {
+            // Whether it was written will be seen when somebody finishes the batch.
+            return self.give_up(shard, turn);
+        }
+        if self.left.is_empty() { Some(self) } else { self.ask_next(shard, turn) }
     }
 
     /// Asks the next member with the same request id; where none is left, waits for those asked.
@@ -500,7 +505,7 @@ impl Forwarding {
             self.asked.push(Asked { node, sent: now, refusal: None });
             // A batch is long, so a slow answer says nothing; it goes to the next one only when
             // its leader cannot be reached.
-            self.next_ask = if self.is_batch() {
+            self.next_ask = if self.is_batch() || self.is_log() {
                 self.deadline
             } else {
                 shard.latency.write_patience(node, now)
@@ -513,6 +518,11 @@ impl Forwarding {
 
     fn is_batch(&self) -> bool {
         matches!(self.request.op, Op::Batch { .. })
+    }
+
+    /// Whether it is the log of a batch, which no second member may lead.
+    fn is_log(&self) -> bool {
+        matches!(&self.request.op, Op::Put { key, .. } if key.bucket == BATCH_LOG_BUCKET)
     }
 
     fn is_waiting(&self) -> bool {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::super::message::{Message, Nack, ReadAnswer, ReplicaItem};
 use super::super::operations::OperationId;
 use super::super::replica::{Local, digest};
-use super::super::{Origin, Seq, Shard, Table, Ticket, Turn};
+use super::super::{Origin, Seq, Shard, Table, Turn};
 use super::{Machine, Place, byte, left_ms, needed, unavailable, words};
 use crate::api::{Fault, Level, Op, Read, Reply, Request};
 use crate::causality::{Entry, NodeId, Object, encode_context, merge};
@@ -77,7 +77,7 @@ impl Shard {
     pub(super) fn begin_read<T: Table>(
         &mut self,
         turn: &mut Turn<'_, T>,
-        ticket: Ticket,
+        origin: Origin,
         request: Request,
     ) -> Result<(), Fault> {
         let Op::Get { key } = &request.op else {
@@ -98,7 +98,7 @@ impl Shard {
         let deadline = now.plus_ms(u64::from(request.left_ms));
         let machine = Reading {
             id: self.operations.open(),
-            origin: Origin::Client(ticket),
+            origin,
             key,
             place,
             needed,

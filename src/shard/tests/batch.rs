@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::super::message::{CallId, HoldWork};
 use super::super::{Input, Message, ShardId, Ticket};
 use super::world::{Faults, World, get, node_id, put};
-use crate::api::{Expiry, Fault, Level, Op, Reply, Request, WriteContext};
+use crate::api::{BatchKind, Expiry, Fault, Level, Op, Reply, Request, WriteContext};
 use crate::hash::Key;
 use crate::limits::{BATCH_BYTES_MAX, BATCHES_BYTES_MAX};
 use crate::time::Mono;
@@ -21,7 +21,7 @@ fn keys(count: usize) -> Vec<Key> {
 fn batch(keys: &[Key], version: usize) -> Request {
     let value = |key: &Key| Bytes::from(format!("{version}:{}", key.bytes.escape_ascii()));
     let items = keys.iter().map(|key| (key.clone(), value(key))).collect();
-    Request::new(Op::Batch { items, expiry: Expiry::Never })
+    Request::new(Op::Batch { items, expiry: Expiry::Never, kind: BatchKind::Any })
 }
 
 fn version(value: &[u8]) -> usize {
@@ -80,7 +80,10 @@ fn rows_without_a_common_node_are_refused_and_a_node_outside_forwards() {
     }
     let of = |partition: u16| by_partition[&partition][..2].to_vec();
     let apart = [of(0), of(2)].concat();
-    let reply = world.call(0, batch(&apart, 1));
+    let Op::Batch { items, .. } = batch(&apart, 1).op else { unreachable!() };
+    let isolated =
+        Request::new(Op::Batch { items, expiry: Expiry::Never, kind: BatchKind::Isolated });
+    let reply = world.call(0, isolated);
     assert_eq!(reply, Reply::Fault(Fault::NotOneGroup));
     // Partitions 0, 1 and 5 share node 1; node 3 owns none of them.
     let together = [of(0), of(1), of(5)].concat();
@@ -328,7 +331,7 @@ fn hold(world: &World, key: &Key) -> Message {
         call,
         partition,
         batch: call.0,
-        work: HoldWork::Put { rid: 1, expiry: Expiry::Never, items },
+        work: HoldWork::Put { rid: 1, expiry: Expiry::Never, finishes: None, items },
     }
 }
 
@@ -371,8 +374,8 @@ fn batches_beyond_the_bound_of_a_shard_are_refused_and_one_always_fits() {
     let large = |name: usize| {
         let value = Bytes::from(vec![b'v'; BATCH_BYTES_MAX / 8 + name]);
         let items = (0..8).map(|index| (Key::plain(format!("{name}.{index}")), value.clone()));
-        let (items, expiry) = (items.collect(), Expiry::Never);
-        Request { left_ms: 500, ..Request::new(Op::Batch { items, expiry }) }
+        let (items, expiry, kind) = (items.collect(), Expiry::Never, BatchKind::Any);
+        Request { left_ms: 500, ..Request::new(Op::Batch { items, expiry, kind }) }
     };
     let tickets: Vec<Ticket> = (0..5).map(|name| world.ask(0, 0, large(name))).collect();
     let refused = |world: &World, ticket: &Ticket| {

@@ -5,6 +5,7 @@
 mod batch;
 mod judge;
 mod levels;
+mod logged;
 mod oracle;
 mod random;
 mod scan;

@@ -72,7 +72,7 @@ fn writes<'s>(
         let Action::Ask(operation) = &step.action else { continue };
         let items: Vec<(&Key, &Bytes)> = match &operation.request {
             Request::Set { key, value, .. } => vec![(key, value)],
-            Request::Bulk { items } => items.iter().map(|(key, value)| (key, value)).collect(),
+            Request::Bulk { items, .. } => items.iter().map(|(key, value)| (key, value)).collect(),
             Request::Get { .. } | Request::Delete { .. } => Vec::new(),
         };
         for item in items {

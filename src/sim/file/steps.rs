@@ -252,7 +252,11 @@ impl Reader {
                 let context = context(desk, fields.take("context"));
                 key.map(|key| Request::Delete { key, context })
             }
-            _ => fields.need(desk, "items").and_then(|value| bulk(desk, value)),
+            _ => {
+                let isolated = fields.take("isolated").and_then(|value| desk.flag(value));
+                let items = fields.need(desk, "items").and_then(|value| bulk(desk, value));
+                items.map(|items| Request::Bulk { items, isolated: isolated.unwrap_or(false) })
+            }
         };
         let expect = fields.take("expect").and_then(|value| {
             let answer = answer(desk, value)?;
@@ -329,7 +333,7 @@ fn context<'t>(desk: &Desk<'t>, value: Option<&'t Value<'t>>) -> Context {
 }
 
 /// The items of a bulk: pairs of a key and a value, each key once.
-fn bulk<'t>(desk: &Desk<'t>, value: &'t Value<'t>) -> Option<Request> {
+fn bulk<'t>(desk: &Desk<'t>, value: &'t Value<'t>) -> Option<Vec<(Key, Bytes)>> {
     let list = desk.list(value)?;
     let mut items: Vec<(Key, Bytes)> = Vec::new();
     for pair in list {
@@ -347,7 +351,7 @@ fn bulk<'t>(desk: &Desk<'t>, value: &'t Value<'t>) -> Option<Request> {
     if list.is_empty() {
         desk.say(value.span().start, "a bulk has at least one item, [\"KEY\", \"VALUE\"]");
     }
-    Some(Request::Bulk { items })
+    Some(items)
 }
 
 /// What an answer must be: a word, or the values that a read shows.

@@ -58,8 +58,11 @@ fn request() -> impl Strategy<Value = Request> {
             context
         }),
         (key(), context()).prop_map(|(key, context)| Request::Delete { key, context }),
-        proptest::collection::btree_map(key(), text(), 1..4)
-            .prop_map(|items| Request::Bulk { items: items.into_iter().collect() }),
+        proptest::collection::btree_map(key(), text(), 1..4).prop_flat_map(|items| any::<bool>()
+            .prop_map(move |isolated| Request::Bulk {
+                items: items.clone().into_iter().collect(),
+                isolated,
+            })),
     ]
 }
 
@@ -107,7 +110,7 @@ fn with_values_of_their_own(steps: Vec<Step>) -> Vec<Step> {
         Action::Ask(operation) => match &operation.request {
             Request::Get { .. } | Request::Delete { .. } => true,
             Request::Set { key, value, .. } => seen.insert((key.clone(), value.clone())),
-            Request::Bulk { items } => items.iter().all(|item| seen.insert(item.clone())),
+            Request::Bulk { items, .. } => items.iter().all(|item| seen.insert(item.clone())),
         },
     };
     steps.into_iter().filter(is_new).collect()

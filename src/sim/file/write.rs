@@ -100,9 +100,10 @@ fn operation_fields(
         Request::Delete { key, context } => {
             ("delete", [named(key)].into_iter().chain(context_field(*context)).collect())
         }
-        Request::Bulk { items } => {
+        Request::Bulk { items, isolated } => {
             let pairs = items.iter().map(|(key, value)| list([bytes(&key.bytes), bytes(value)]));
-            ("bulk", vec![("items", list(pairs))])
+            let flag = isolated.then(|| ("isolated", isolated.to_string()));
+            ("bulk", [("items", list(pairs))].into_iter().chain(flag).collect())
         }
     };
     fields.extend(rest);

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::super::network::Place;
 use crate::causality::Dot;
 use crate::hash::{Key, PartitionId};
+use crate::shard::BATCH_LOG_BUCKET;
 
 /// One operation of a client that writes: a retry has the id of what it retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -481,9 +482,9 @@ impl History {
             .then(|| format!("{done} of the {} writes of {batch:?} are stored", batch.len()))
     }
 
-    /// Every key that was written to.
+    /// Every key that clients wrote to.
     pub fn keys(&self) -> impl Iterator<Item = &Key> + '_ {
-        self.keys.keys()
+        self.keys.keys().filter(|key| key.bucket != BATCH_LOG_BUCKET)
     }
 
     /// Number of writes whose clients were told OK.

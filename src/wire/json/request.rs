@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::fields::{self, Field, Fields, bad};
 use super::reply::{Answer, Body};
 use super::text;
-use crate::api::{Expiry, Fault, Op, Request, Scan, Session, WriteContext};
+use crate::api::{BatchKind, Expiry, Fault, Op, Request, Scan, Session, WriteContext};
 use crate::hash::{BucketId, Key};
 use crate::limits::{
     BATCH_KEYS_MAX, JSON_DEPTH_MAX, KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX, WRITE_TIMEOUT_MS,
@@ -226,17 +226,17 @@ impl<'a> Parser<'a> {
         if raw_items.len() > BATCH_KEYS_MAX {
             return Err(check::batch_too_large(raw_items.len(), self.line.len()));
         }
-        match self.fields.text(Field::Require)?.as_deref() {
-            // Every batch that this version takes is isolated.
-            None | Some("isolated") => {}
+        let kind = match self.fields.text(Field::Require)?.as_deref() {
+            None => BatchKind::Any,
+            Some("isolated") => BatchKind::Isolated,
             Some(other) => return Err(bad(format!("require knows `isolated`, not {other:?}"))),
-        }
+        };
         let mut items = Vec::with_capacity(raw_items.len());
         for raw in raw_items {
             items.push(self.item(raw.get())?);
         }
         let count = check::length(items.len());
-        let request = self.request(check::batch(items, self.fields.expiry()?)?)?;
+        let request = self.request(check::batch(items, self.fields.expiry()?, kind)?)?;
         let answer = self.answer(Body::Bulk { count })?;
         check::note_written(self.session, &request.op);
         Ok(Call::one(request, answer))

@@ -10,7 +10,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::api::{
-    Expiry, Fault, Holding, Level, Op, Reply, Request, RequestId, Scan, WriteContext, Written,
+    BatchKind, Expiry, Fault, Holding, Level, Op, Reply, Request, RequestId, Scan, WriteContext,
+    Written,
 };
 use crate::causality::{Actor, Dot, Entry, NodeId, Object, VersionVector};
 use crate::cluster::message::Ballot;
@@ -151,6 +152,7 @@ impl Draw {
             2 => Op::Batch {
                 items: self.list(|draw| (draw.key(), draw.bytes())),
                 expiry: self.expiry(),
+                kind: self.batch_kind(),
             },
             3 => Op::Get { key: self.key() },
             _ => Op::Scan(self.scan()),
@@ -216,10 +218,21 @@ impl Draw {
         }
     }
 
+    fn batch_kind(&mut self) -> BatchKind {
+        match self.below(4) {
+            0 => BatchKind::Any,
+            1 => BatchKind::Isolated,
+            2 => BatchKind::Part,
+            _ => BatchKind::Finish(Hlc(self.number())),
+        }
+    }
+
     fn work(&mut self) -> HoldWork {
         if self.flag() {
             let items = self.list(|draw| (draw.partition(), draw.key(), draw.bytes()));
-            HoldWork::Put { rid: self.number(), expiry: self.expiry(), items }
+            let (rid, expiry) = (self.number(), self.expiry());
+            let finishes = self.flag().then(|| Hlc(self.number()));
+            HoldWork::Put { rid, expiry, finishes, items }
         } else {
             HoldWork::Merge(self.list(Self::placed_item))
         }
@@ -466,7 +479,8 @@ fn lengths_and_checksums_are_checked_before_anything_else() {
 fn a_frame_above_the_limit_is_not_written() {
     let value = Bytes::from(vec![0; FRAME_BYTES_MAX]);
     let items = vec![(Key::plain("k"), value)];
-    let request = Box::new(Request::new(Op::Batch { items, expiry: Expiry::Never }));
+    let (expiry, kind) = (Expiry::Never, BatchKind::Any);
+    let request = Box::new(Request::new(Op::Batch { items, expiry, kind }));
     let message = Message::Forward { call: CallId(1), partition: PartitionId(0), request };
     let mut out = BytesMut::from(&b"before"[..]);
     assert!(matches!(encode(&Frame::Shard(message), &mut out), Err(FrameError::TooLong { .. })));
@@ -559,7 +573,7 @@ fn golden_frames() -> Vec<(&'static str, Frame)> {
         expiry: Expiry::Never,
     };
     let items = vec![(key.clone(), Bytes::from_static(b"value"))];
-    let expiring = Op::Batch { items, expiry: Expiry::After(1_500) };
+    let expiring = Op::Batch { items, expiry: Expiry::After(1_500), kind: BatchKind::Any };
     let expiring = Box::new(Request { left_ms, ..Request::new(expiring) });
     let request = Box::new(Request {
         w: Some(2),

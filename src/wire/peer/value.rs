@@ -18,7 +18,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::reader::{Reader, put_bytes, put_length, put_list, put_varint};
 use super::{Header, kind, take_postcard};
-use crate::api::{Expiry, Level, Op, Reply, Request, RequestId, WriteContext, Written};
+use crate::api::{BatchKind, Expiry, Level, Op, Reply, Request, RequestId, WriteContext, Written};
 use crate::causality::{Actor, Dot, Entry, Object, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::shard::Message;
@@ -180,8 +180,9 @@ fn put_request(out: &mut BytesMut, request: &Request) {
             put_key(out, key);
             put_context(out, context);
         }
-        Op::Batch { items, .. } => {
+        Op::Batch { items, kind, .. } => {
             out.put_u8(OP_BATCH);
+            put_batch_kind(out, *kind);
             put_list(out, items, |out, (key, value)| {
                 put_key(out, key);
                 put_bytes(out, value);
@@ -220,8 +221,9 @@ fn take_request(reader: &mut Reader, left_ms: u32) -> Option<Request> {
         }
         OP_DELETE => Op::Delete { key: take_key(reader)?, context: take_context(reader)? },
         OP_BATCH => {
+            let kind = take_batch_kind(reader)?;
             let items = reader.list(|reader| Some((take_key(reader)?, reader.bytes()?)))?;
-            Op::Batch { items, expiry }
+            Op::Batch { items, expiry, kind }
         }
         OP_OTHER => take_postcard(&reader.rest())?,
         _ => return None,
@@ -255,6 +257,28 @@ fn take_expiry(reader: &mut Reader) -> Option<Expiry> {
         EXPIRY_AT => reader.u64().map(Expiry::At),
         _ => None,
     }
+}
+
+fn put_batch_kind(out: &mut BytesMut, kind: BatchKind) {
+    match kind {
+        BatchKind::Any => out.put_u8(0),
+        BatchKind::Isolated => out.put_u8(1),
+        BatchKind::Part => out.put_u8(2),
+        BatchKind::Finish(logged) => {
+            out.put_u8(3);
+            out.put_u64_le(logged.0);
+        }
+    }
+}
+
+fn take_batch_kind(reader: &mut Reader) -> Option<BatchKind> {
+    Some(match reader.u8()? {
+        0 => BatchKind::Any,
+        1 => BatchKind::Isolated,
+        2 => BatchKind::Part,
+        3 => BatchKind::Finish(Hlc(reader.u64()?)),
+        _ => return None,
+    })
 }
 
 fn put_context(out: &mut BytesMut, context: &WriteContext) {

@@ -7,7 +7,7 @@ use super::arguments::Arguments;
 use super::commands::{self, Command, Verb, Verdict};
 use super::expiry::{self, Moment};
 use super::{Version, cluster, describe, node, own};
-use crate::api::{Expiry, Fault, Op, Request, Scan, Session, WriteContext};
+use crate::api::{BatchKind, Expiry, Fault, Op, Request, Scan, Session, WriteContext};
 use crate::hash::{BucketId, Key, Token};
 use crate::limits::{KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX, WRITE_TIMEOUT_MS};
 use crate::time::Mono;
@@ -248,7 +248,7 @@ impl Planner {
         while let (Some(key), Some(value)) = (words.next(), words.next()) {
             items.push((check::key(key)?, check::value(value, self.value_bytes_max)?));
         }
-        let op = check::batch(items, Expiry::Never)?;
+        let op = check::batch(items, Expiry::Never, BatchKind::Any)?;
         check::note_written(session, &op);
         Ok(self.one(request(op, session), Body::Done))
     }
