@@ -7,9 +7,10 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::disk::{PoweredDisk, SmallDisk};
-use common::load::{Ledger, Load, check, lock};
+use common::load::{self, Ledger, Load, check, lock};
 use common::{Json, Node, generator, rounds, wait_for};
 use rand::RngExt;
 use serde_json::json;
@@ -22,6 +23,43 @@ fn a_node_killed_again_and_again_loses_nothing_that_it_acknowledged() {
 #[test]
 fn three_nodes_killed_one_by_one_and_all_at_once_lose_nothing_acknowledged() {
     kill_loop(3, rounds(4, 50));
+}
+
+#[test]
+fn five_nodes_killed_one_by_one_and_all_at_once_leave_no_half_of_a_bulk() {
+    kill_loop(5, rounds(3, 50));
+}
+
+/// The coordinator of a bulk over several groups dies a moment after it was asked, a little later
+/// each time, and stays away: the others finish what it began, or it never was.
+#[test]
+fn others_finish_the_bulk_of_a_coordinator_that_stays_away() {
+    let mut nodes = Node::cluster(5, &["--shards", "2"]);
+    let rounds = rounds(1, 12);
+    let mut whole = 0;
+    for round in 0..rounds {
+        let keys = load::bulk_keys(&format!("away-{round}"));
+        let items: Vec<_> = keys.iter().map(|key| json!({"key": key, "value": "1"})).collect();
+        let mut client = nodes[0].json();
+        client.send(format!("{}\n", json!({"cmd": "BULK_SET", "items": items})).as_bytes());
+        common::let_pass(Duration::from_millis(u64::try_from(round).unwrap()));
+        nodes[0].kill();
+        let since = common::now();
+        let mut other = nodes[1].json();
+        let mut read =
+            || keys.iter().filter(|key| load::read_number(&mut other, key, "quorum") > 0).count();
+        common::let_pass(Duration::from_millis(1_500));
+        let mut found = read();
+        while found % keys.len() != 0 && common::now() < since + load::FINISHED_WITHIN {
+            common::let_pass(Duration::from_millis(100));
+            found = read();
+        }
+        assert!(found == 0 || found == keys.len(), "round {round}: {found} keys are there");
+        whole += usize::from(found > 0);
+        nodes[0].start();
+        nodes[0].wait_ready();
+    }
+    println!("PASS {rounds} coordinators killed: {whole} bulks whole, the others never were");
 }
 
 /// Kills under load, every second time all nodes at once, and reads everything back each time.
@@ -39,6 +77,7 @@ fn kill_loop(size: usize, kills: usize) {
         for victim in victims.clone() {
             nodes[victim].kill();
         }
+        let since = common::now();
         load.stop();
         for victim in victims {
             nodes[victim].start();
@@ -46,7 +85,7 @@ fn kill_loop(size: usize, kills: usize) {
         for node in &nodes {
             node.wait_ready();
         }
-        wrong.extend(check(&ledger, &nodes[random.random_range(0..size)]));
+        wrong.extend(check(&ledger, &nodes[random.random_range(0..size)], since));
         if common::full() {
             let ledger = lock(&ledger);
             eprintln!(
@@ -115,7 +154,7 @@ fn power_loss_loop(size: usize, losses: usize) {
         for node in &nodes {
             node.wait_ready();
         }
-        let wrong = check(&ledger, &nodes[loss % size]);
+        let wrong = check(&ledger, &nodes[loss % size], common::now());
         assert!(wrong.is_empty(), "after loss {loss}: {wrong:#?}");
     }
     drop(nodes);
@@ -165,7 +204,7 @@ fn no_reader_sees_an_old_value_of_a_bulk_after_a_new_one() {
 fn write_bulks(port: u16, group: &str, count: usize) {
     let mut client = Json::open(port);
     for number in 1..=count {
-        let items: Vec<_> = common::load::bulk_keys(group)
+        let items: Vec<_> = load::bulk_keys(group)
             .iter()
             .map(|key| json!({"key": key, "value": number.to_string()}))
             .collect();
@@ -179,7 +218,7 @@ fn write_bulks(port: u16, group: &str, count: usize) {
 /// that shows an older bulk than a read before it.
 fn read_in_turn(port: u16, group: &str, done: &AtomicBool, reads: &AtomicUsize) -> Vec<String> {
     let mut client = Json::open(port);
-    let keys = common::load::bulk_keys(group);
+    let keys = load::bulk_keys(group);
     let (mut newest, mut wrong, mut turn) = (0, Vec::new(), 0);
     while !done.load(Ordering::Relaxed) {
         turn += 1;

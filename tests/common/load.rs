@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as JsonValue, json};
 
@@ -115,19 +116,34 @@ pub(crate) fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Longest time until others have finished the bulk of a coordinator that was lost.
+pub(crate) const FINISHED_WITHIN: Duration = Duration::from_secs(15);
+
 /// Reads everything back through `node` and returns what is wrong. What was read becomes the new
-/// floor: once seen on every replica it may not go again.
-pub(crate) fn check(ledger: &Mutex<Ledger>, node: &Node) -> Vec<String> {
+/// floor: once seen on every replica it may not go again. A bulk over several groups of nodes may
+/// be half written until [`FINISHED_WITHIN`] after `since`.
+pub(crate) fn check(ledger: &Mutex<Ledger>, node: &Node, since: Instant) -> Vec<String> {
     let mut client = node.json();
     let mut ledger = lock(ledger);
     let mut wrong = Vec::new();
     for (key, fate) in &mut ledger.singles {
-        let found = read_number(&mut client, key);
+        let found = read_number(&mut client, key, "all");
         fate.judge(key, found, &mut wrong);
     }
     for (name, fate) in &mut ledger.bulks {
-        let found: Vec<u64> =
-            bulk_keys(name).iter().map(|key| read_number(&mut client, key)).collect();
+        let mut read = || {
+            bulk_keys(name)
+                .iter()
+                .map(|key| read_number(&mut client, key, "all"))
+                .collect::<Vec<_>>()
+        };
+        let mut found = read();
+        while found.iter().any(|&number| number != found[0])
+            && super::now() < since + FINISHED_WITHIN
+        {
+            super::let_pass(Duration::from_millis(100));
+            found = read();
+        }
         if found.iter().any(|&number| number != found[0]) {
             wrong.push(format!("{name}: half of a bulk: {found:?}, {fate:?}"));
         }
@@ -151,10 +167,10 @@ impl Fate {
     }
 }
 
-/// The number that every replica together holds of a key; 0 = none.
-pub(crate) fn read_number(client: &mut Json, key: &str) -> u64 {
-    let reply = wait_for("a read of every replica", || {
-        let reply = client.call(&json!({"cmd": "GET", "key": key, "level": "all"}));
+/// The number that as many replicas as the level asks for hold of a key; 0 = none.
+pub(crate) fn read_number(client: &mut Json, key: &str, level: &str) -> u64 {
+    let reply = wait_for("a read", || {
+        let reply = client.call(&json!({"cmd": "GET", "key": key, "level": level}));
         let settled = reply["ok"] == true || reply["error"] == "Key not found";
         settled.then_some(reply)
     });
@@ -182,7 +198,7 @@ fn write_until(
             line = Line::open(port, writer.is_multiple_of(2) || is_bulker);
         }
         let Some(open) = &mut line else {
-            super::let_pass(std::time::Duration::from_millis(20));
+            super::let_pass(Duration::from_millis(20));
             turn += 49;
             continue;
         };
