@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod config;
 pub mod hash;
 pub mod limits;
+pub mod load;
 pub mod marks;
 pub mod planted;
 pub mod server;

@@ -85,6 +85,71 @@ fn the_rust_client_serves_itself_from_whichever_node_lives() {
 }
 
 #[test]
+fn the_bench_measures_nodes_of_its_own_and_those_that_run() {
+    let measured = cli(&[
+        "bench",
+        "throughput",
+        "--seconds",
+        "1",
+        "--sizes",
+        "1000",
+        "--operations",
+        "set,bulk",
+        "--protocols",
+        "resp",
+        "--clients",
+        "4",
+        "--pipeline",
+        "4",
+        "--output",
+        "json",
+    ]);
+    assert!(measured.status.success(), "{}", said(&measured));
+    let told: JsonValue = serde_json::from_slice(&measured.stdout).expect("it is JSON");
+    assert_eq!(told["set_up"]["durability"], "always");
+    assert!(told["machine"]["cores"].is_string(), "{told}");
+    let results = told["results"].as_array().expect("there are results");
+    assert_eq!(results.len(), 2);
+    for result in results {
+        assert!(result["ops_per_s"].as_u64().expect("a number") > 0, "{result}");
+        assert!(result["p50_us"].as_u64() <= result["max_us"].as_u64(), "{result}");
+        assert!(result["server_cpu_us"].as_f64().expect("Linux tells it") > 0.0, "{result}");
+        assert_eq!(result["failed"], 0, "{result}");
+    }
+
+    let nodes = Node::cluster(1, &[]);
+    let node = &nodes[0];
+    let one = ["bench", "throughput", "--seconds", "1", "--sizes", "100", "--operations", "get"];
+    let rows = rows(&done(node, &[&one[..], &["--clients", "2"]].concat()));
+    assert_eq!(rows.len(), 2, "newline-JSON and RESP");
+    assert!(rows.iter().all(|row| row["absent"] == 0 && row["failed"] == 0), "{rows:?}");
+    assert_eq!(done(node, &["get", "key:000000000099"]).len(), 100, "it was filled");
+}
+
+#[test]
+fn the_bench_of_durability_loses_nothing() {
+    let output = cli(&[
+        "bench",
+        "durability",
+        "--seconds",
+        "1",
+        "--rounds",
+        "1",
+        "--clients",
+        "8",
+        "--output",
+        "jsonl",
+    ]);
+    assert!(output.status.success(), "{}", said(&output));
+    let row: JsonValue = serde_json::from_slice(&output.stdout).expect("it is one row");
+    assert!(row["acked_writes"].as_u64().expect("a number") > 0, "{row}");
+    assert!(row["acked_bulks"].as_u64().expect("a number") > 0, "{row}");
+    for bad in ["lost", "half_bulks", "refused_but_applied"] {
+        assert_eq!(row[bad], 0, "{row}");
+    }
+}
+
+#[test]
 fn concurrent_values_are_listed_shown_and_resolved() {
     let nodes = Node::cluster(1, &[]);
     let node = &nodes[0];

@@ -75,7 +75,7 @@ pub(crate) struct Client {
 }
 
 /// HOST:PORT, or HOST with the default port.
-fn parse_addr(text: &str) -> Result<String, String> {
+pub(crate) fn parse_addr(text: &str) -> Result<String, String> {
     let port = Config::default().port;
     match text.rsplit_once(':') {
         None if !text.is_empty() => Ok(format!("{text}:{port}")),

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use super::failure::Failure;
 
 /// Commands of later versions.
-const COMMANDS: [(&str, &str); 17] = [
+const COMMANDS: [(&str, &str); 16] = [
     ("top", "will show the cluster live; use `peerage status` until then"),
     ("cluster", "will plan and commit changes of the layout; nodes join by --seed until then"),
     ("outcome", "will tell whether a write was applied; read its key until then"),
@@ -18,7 +18,6 @@ const COMMANDS: [(&str, &str); 17] = [
     ("policy", "will set the policy of a bucket"),
     ("index", "will manage search indexes"),
     ("search", "will search values; `peerage scan --match` finds keys by name"),
-    ("bench", "will measure with honest figures; redis-benchmark -t set,get,mset works now"),
     ("backup", "will copy a cluster; `peerage export` writes all keys and values"),
     ("certs", "will make certificates; this version listens on loopback only"),
     ("completions", "will write completions for a shell; `peerage help` lists the commands"),

@@ -6,6 +6,7 @@
 
 mod argument;
 mod batch;
+mod bench;
 mod client;
 mod dev;
 mod export;
@@ -20,6 +21,7 @@ mod point;
 mod progress;
 mod record;
 mod scan;
+mod scratch;
 mod secret;
 mod serve;
 mod settings;
@@ -98,6 +100,8 @@ enum Command {
     Conflicts(inspect::Conflicts),
     /// Make a secret for the nodes of a cluster
     Secret(secret::SecretCommand),
+    /// Measure speed, and what is left after kill -9
+    Bench(bench::Bench),
     /// Run whole clusters in virtual time, with everything going wrong that can
     Sim(sim::Sim),
 }
@@ -148,6 +152,7 @@ impl Command {
             Self::Explain(command) => command.run(),
             Self::Conflicts(command) => command.run(),
             Self::Secret(command) => command.run(),
+            Self::Bench(command) => command.run(),
             Self::Sim(command) => command.run(),
         }
     }

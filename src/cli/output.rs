@@ -105,7 +105,13 @@ impl<W: Write> Printer<W> {
     }
 
     /// Writes what is left, and gives the number of rows.
-    pub(crate) fn end(mut self) -> io::Result<usize> {
+    pub(crate) fn end(self) -> io::Result<usize> {
+        let rows = self.rows;
+        self.finish().map(|_out| rows)
+    }
+
+    /// Writes what is left, and gives what it was written to.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
         match self.format {
             Format::Table if self.rows > 0 => writeln!(self.out, "{}", self.table.trim_fmt())?,
             Format::Json if self.rows == 0 => writeln!(self.out, "[]")?,
@@ -116,7 +122,7 @@ impl<W: Write> Printer<W> {
             Format::Table | Format::Jsonl | Format::Csv => {}
         }
         self.out.flush()?;
-        Ok(self.rows)
+        Ok(self.out)
     }
 
     fn object(&self, cells: &[Cell], base64: bool) -> String {

@@ -23,7 +23,7 @@ pub(crate) const PURE: [&str; 13] = [
 ];
 
 /// Which module may import which (path prefixes). Whatever is absent here is forbidden.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("limits", &[]),
     ("planted", &[]),
     ("marks", &[]),
@@ -101,6 +101,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("client", &[ANY_BELOW_SHELL, "wire"]),
+    ("load", &["client"]),
     (
         "cli",
         &[
@@ -110,6 +111,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "wire",
             "cluster",
             "client",
+            "load",
             "server",
             "sim",
             "config",
@@ -123,12 +125,13 @@ const ANY_BELOW_SHELL: &str = "values";
 const SOMETIMES: &str = "marks::sometimes";
 
 /// Which modules may name which crate; a crate that is absent here may be named nowhere.
-const CRATES: [(&str, &[&str]); 21] = [
+const CRATES: [(&str, &[&str]); 22] = [
     ("base64", &["wire", SHELLS]),
     ("bytes", &["hash", "causality", "api", "cluster", "shard", "store", "turn", "wire", SHELLS]),
     ("clap", &["cli", "config"]),
     ("comfy-table", &["cli"]),
     ("crc32c", &["store", "wire"]),
+    ("hdrhistogram", &["load", "cli"]),
     ("indicatif", &["cli"]),
     ("postcard", &["cluster", "shard", "store", "wire"]),
     ("proptest", &[]),
@@ -210,7 +213,7 @@ pub(crate) fn crates_in_place(file: &File) -> Vec<String> {
     if module.is_empty() || module == "main" {
         return vec![];
     }
-    let shell = ["server", "sim", "client", "cli"].contains(&module.as_str());
+    let shell = ["server", "sim", "client", "load", "cli"].contains(&module.as_str());
     let mut complaints = Vec::new();
     for (name, places) in CRATES {
         let ident = name.replace('-', "_");

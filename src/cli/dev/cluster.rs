@@ -1,10 +1,7 @@
 //! The nodes of a local cluster: started, killed, cut off and started again by their number.
 
 use std::fmt::Write;
-use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -12,6 +9,7 @@ use tokio::runtime::Runtime;
 use super::Dev;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
+use crate::cli::scratch::{Directory, ports};
 use crate::cli::serve::{standing, start_failure};
 use crate::client;
 use crate::config::Config;
@@ -19,8 +17,6 @@ use crate::server::{LinkControl, Node, NodeOptions};
 
 /// Bytes of a log segment here: small, as several nodes share the disk of a laptop.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-/// What is added to the port for clients to give the port for nodes.
-const CLUSTER_PORT_OFFSET: u16 = 1_000;
 /// Longest wait for nodes to answer.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Time after which a node that did not answer is asked again.
@@ -43,17 +39,11 @@ struct Slot {
     node: Option<Node>,
 }
 
-/// Where the data lies, and whether it is removed at the end.
-struct Directory {
-    path: PathBuf,
-    is_scratch: bool,
-}
-
 impl Cluster {
     /// A cluster as the arguments say, not yet started.
     pub(crate) fn new(dev: &Dev) -> Result<Self, Failure> {
         let ports = ports(dev.port, usize::from(dev.nodes))?;
-        let directory = Directory::new(dev.data_dir.as_deref())?;
+        let directory = Directory::new(dev.data_dir.as_deref(), "dev")?;
         let count = ports.len();
         let slots = (0..count)
             .map(|index| {
@@ -62,7 +52,7 @@ impl Cluster {
                 let name = name(index + 1);
                 let seeds = if count == 1 { Vec::new() } else { vec![format!("127.0.0.1:{seed}")] };
                 let config = Config {
-                    data_dir: directory.path.join(&name),
+                    data_dir: directory.path().join(&name),
                     node_id: Some(name),
                     port,
                     cluster_port: Some(cluster_port),
@@ -190,8 +180,8 @@ impl Cluster {
                 .expect("a string takes any text");
         }
         let port = self.slots[0].config.port;
-        let path = self.directory.path.display();
-        let removed = if self.directory.is_scratch { ", removed at the end" } else { "" };
+        let path = self.directory.path().display();
+        let removed = if self.directory.is_scratch() { ", removed at the end" } else { "" };
         writeln!(text, "data in {path}{removed}\ntry: redis-cli -p {port} set k v      or: help")
             .expect("a string takes any text");
         text
@@ -242,39 +232,6 @@ impl Drop for Cluster {
     }
 }
 
-impl Directory {
-    fn new(asked: Option<&Path>) -> Result<Self, Failure> {
-        let failed = |path: &Path, error: &io::Error| {
-            Failure::Failed(format!("cannot create {}: {error}", path.display()))
-        };
-        if let Some(path) = asked {
-            fs::create_dir_all(path).map_err(|error| failed(path, &error))?;
-            return Ok(Self { path: path.to_path_buf(), is_scratch: false });
-        }
-        let process = std::process::id();
-        let mut attempt = 0_u32;
-        loop {
-            let path = std::env::temp_dir().join(format!("peerage-dev-{process}-{attempt}"));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { path, is_scratch: true }),
-                // Left behind by a process that had this number before.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => {
-                    attempt += 1;
-                }
-                Err(error) => return Err(failed(&path, &error)),
-            }
-        }
-    }
-
-    fn remove(&mut self) {
-        if std::mem::take(&mut self.is_scratch)
-            && let Err(error) = fs::remove_dir_all(&self.path)
-        {
-            eprintln!("peerage: {} was not removed: {error}", self.path.display());
-        }
-    }
-}
-
 fn name(number: usize) -> String {
     format!("n{number}")
 }
@@ -307,54 +264,4 @@ fn node_status(node: &Node) -> String {
         format!("does not reach {}", lost.join(", "))
     };
     format!("{}; {reaches}", standing(&view))
-}
-
-/// Ports for clients and for nodes: from `first` on, or free ones where that is 0.
-fn ports(first: u16, count: usize) -> Result<Vec<(u16, u16)>, Failure> {
-    if first != 0 {
-        let pair = |index: usize| {
-            let port = u16::try_from(index).ok().and_then(|index| first.checked_add(index))?;
-            Some((port, port.checked_add(CLUSTER_PORT_OFFSET)?))
-        };
-        return (0..count).map(pair).collect::<Option<Vec<_>>>().ok_or_else(|| {
-            Failure::Usage(format!("ports from {first} on do not fit; take a smaller --port"))
-        });
-    }
-    // Held together until all are known, so that none is given twice.
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let free = || TcpListener::bind(any).and_then(|held| Ok((held.local_addr()?.port(), held)));
-    let held = (0..count * 2).map(|_| free()).collect::<Result<Vec<_>, _>>();
-    let held = held.map_err(|error| Failure::Failed(format!("no free port: {error}")))?;
-    Ok(held.chunks(2).map(|pair| (pair[0].0, pair[1].0)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_follow_the_first_or_are_free_and_different() {
-        assert_eq!(ports(7001, 2).unwrap(), [(7001, 8001), (7002, 8002)]);
-        assert_eq!(ports(64_534, 3).unwrap_err().code(), 2);
-        let mut free: Vec<u16> =
-            ports(0, 5).unwrap().into_iter().flat_map(|(a, b)| [a, b]).collect();
-        free.sort_unstable();
-        free.dedup();
-        assert_eq!(free.len(), 10);
-    }
-
-    #[test]
-    fn a_scratch_directory_is_new_and_goes_away_and_a_given_one_stays() {
-        let mut one = Directory::new(None).unwrap();
-        let two = Directory::new(None).unwrap();
-        assert_ne!(one.path, two.path);
-        let mut given = Directory::new(Some(&two.path)).unwrap();
-        given.remove();
-        assert!(two.path.is_dir());
-        one.remove();
-        assert!(!one.path.exists());
-        let mut two = two;
-        two.remove();
-        assert!(!two.path.exists());
-    }
 }
