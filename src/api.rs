@@ -6,6 +6,7 @@
 
 mod expiry;
 mod fault;
+mod request_id;
 mod session;
 
 use bytes::Bytes;
@@ -13,17 +14,12 @@ use serde::{Deserialize, Serialize};
 
 pub use expiry::{EXPIRY_MS_MAX, Expiry};
 pub use fault::{Fault, Outcome};
+pub use request_id::{RequestId, may_have_more_keys, print_of_part};
 pub use session::Session;
 
 use crate::causality::{Dot, Entry, NodeId, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::time::Hlc;
-
-/// The name that a client, or the coordinator in its place, gives to one operation.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct RequestId(pub u128);
 
 /// How many replicas must take part. Numbers follow the length of the key's row.
 #[derive(

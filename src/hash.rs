@@ -29,6 +29,24 @@ pub struct Token(pub u64);
 )]
 pub struct PartitionId(pub u16);
 
+/// The first 8 bytes of SHA-256 over some parts, each behind its length.
+#[derive(Clone, Debug, Default)]
+pub struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// Adds a part.
+    pub fn add(&mut self, part: &[u8]) {
+        self.0.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        self.0.update(part);
+    }
+
+    /// The sum of all parts, in order.
+    pub fn finish(self) -> u64 {
+        let whole = self.0.finalize();
+        u64::from_le_bytes(*whole.first_chunk().expect("a SHA-256 digest has 32 bytes"))
+    }
+}
+
 impl Token {
     /// The largest token.
     pub const MAX: Self = Self(u64::MAX);

@@ -66,6 +66,13 @@ pub const SESSION_SHOWN_KEYS_MAX: usize = 64;
 /// How long such a memory lasts, in milliseconds.
 pub const SESSION_SHOWN_MS: u64 = 60_000;
 
+/// How long a node remembers a request by the id that its client gave it, in milliseconds: long
+/// enough for every retry.
+pub const REQUEST_MEMORY_MS: u64 = 600_000;
+/// Requests that a node remembers at most, in all its shards: about 128 bytes each, 48 MiB. More of
+/// them within ten minutes push the oldest out.
+pub const REQUESTS_REMEMBERED: usize = 384 * 1024;
+
 /// Time that a read may take when the client says nothing, in milliseconds.
 pub const READ_TIMEOUT_MS: u32 = 1_000;
 /// Time that a write may take when the client says nothing, in milliseconds.

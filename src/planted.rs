@@ -59,6 +59,8 @@ bugs! {
     ReadRepairDowngrades = "read-repair-downgrades",
     /// A leader acknowledges with one replica fewer than the level asks for. Q1.
     QuorumOneShort = "quorum-one-short",
+    /// A leader does not remember which requests it has carried out: a retry writes once more. A1.
+    RetryMakesASibling = "retry-makes-a-sibling",
     /// A leader that waits in vain for replicas says that nothing was applied, though it wrote the
     /// value itself. V1. Seen in Aerospike by Jepsen, 2018.
     RefusedButApplied = "refused-but-applied",

@@ -94,6 +94,15 @@ pub enum Fault {
         /// Why not.
         text: String,
     },
+    /// The id of the request is that of another one.
+    #[error(
+        "the request id {request_id} was used for another request (other key, value or command); \
+         nothing was applied; give each operation an id of its own"
+    )]
+    RequestIdReused {
+        /// The id.
+        request_id: RequestId,
+    },
     /// Too few replicas can be reached, are ready, or answered.
     #[error("{answered} of the {needed} replicas needed answered; {detail}")]
     Unavailable {
@@ -152,8 +161,8 @@ pub enum Fault {
     /// The write may have been applied.
     #[error(
         "it is not known whether the write was applied ({detail}); \
-         read the key before you write it again (request id {id:032x})",
-        id = request_id.0
+         {advice} (request id {request_id})",
+        advice = advice(*request_id)
     )]
     OutcomeUnknown {
         /// The id to retry with.
@@ -161,6 +170,15 @@ pub enum Fault {
         /// How far it came.
         detail: String,
     },
+}
+
+/// What to do when it is not known whether a write was applied.
+fn advice(id: RequestId) -> &'static str {
+    if id.is_given() {
+        "send it again with the same request id, to this node or another one"
+    } else {
+        "read the key before you write it again"
+    }
 }
 
 impl Fault {
@@ -177,6 +195,7 @@ impl Fault {
             Self::BadContext { .. } => "bad_context",
             Self::BadLevel { .. } => "bad_level",
             Self::BadCursor { .. } => "bad_cursor",
+            Self::RequestIdReused { .. } => "request_id_reused",
             Self::Unavailable { .. } => "unavailable",
             Self::NoCluster { .. } => "no_cluster",
             Self::Overloaded { .. } => "overloaded",

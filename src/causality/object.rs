@@ -21,7 +21,7 @@ pub struct Entry {
     pub hlc: Hlc,
     /// When it ends, in milliseconds since the Unix epoch; 0 = never.
     pub expiry_ms: u64,
-    /// The first 8 bytes of the id of the request that wrote it; 0 = the request had no id to keep.
+    /// The mark of the request that wrote it; 0 = the request had no id to keep.
     pub rid: u64,
     /// Kind of value; 0 = plain register.
     pub tag: u8,

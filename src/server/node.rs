@@ -253,8 +253,8 @@ impl Node {
     fn start_shards(&mut self, found: Recovered) -> Result<(), StartError> {
         let shards = self.shared.shard_count();
         let rebuilding = found.damage.unnamed || !found.damage.partitions.is_empty();
-        for (index, RecoveredShard { store, clocks }) in (0..).zip(found.shards) {
-            let recovered = shard::Recovered { clocks, rebuilding, hlc: found.hlc };
+        for (index, RecoveredShard { store, clocks, stamps }) in (0..).zip(found.shards) {
+            let recovered = shard::Recovered { clocks, rebuilding, hlc: found.hlc, stamps };
             let shard = ShardId(index);
             let config = ShardConfig { shard, shards, seed: random()?, recovered };
             let worker = Worker::new(Shard::new(config), store);

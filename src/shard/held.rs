@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use super::message::{CallId, HoldWork, Message, Nack, ReplicaItem};
 use super::parked::Waiting;
 use super::partition::{Seen, Write};
+use super::recent::Named;
 use super::replica::REPLICATED_BYTES_MAX;
 use super::table::{Group, Lookup, Record};
 use super::{Seq, Shard, Table, Turn, coordinator};
@@ -78,15 +79,18 @@ impl Shard {
             return self.answer_hold(turn, address, Some(fault));
         }
         let mut left: Vec<Change> = match work {
-            HoldWork::Put { rid, expiry, finishes, items } => items
+            HoldWork::Put { rid, given, expiry, finishes, items } => items
                 .into_iter()
                 .map(|(partition, key, value)| {
                     let (seen, hlc) = match finishes {
                         Some(logged) => (Seen::Before(logged), logged),
                         None => (Seen::All, self.clock.tick(turn.now)),
                     };
+                    let named = given.map(|id| Named::of_part(id, &key, &value));
+                    let done = self.done(key.token, named);
                     let value = Some(value);
-                    Change::Put(partition, Write { key, value, expiry, seen, hlc, rid })
+                    let write = Write { key, value, expiry, seen, hlc, rid, named, done };
+                    Change::Put(partition, write)
                 })
                 .collect(),
             HoldWork::Merge(items) => {
@@ -204,6 +208,9 @@ impl Shard {
             Change::Put(_, write) => {
                 let owned = self.partitions.owned_mut(partition).expect("it was checked as owned");
                 let minted = owned.mint(stored.clone(), write, turn.now.unix_ms);
+                if let Some(stamp) = minted.stamp {
+                    self.recent.note(key.token, stamp, turn.now.mono);
+                }
                 (minted.record, Some((partition, minted.item)))
             }
             Change::Merge(_, item) => {
@@ -211,13 +218,13 @@ impl Shard {
                 if newest.is_some_and(|hlc| !self.clock.observe(hlc, turn.now)) {
                     self.counters.clock_skews += 1;
                 }
-                let owned = self.partitions.owned_mut(partition).expect("it was checked as owned");
-                (owned.absorb(Some(stored.clone()), item), None)
+                (self.absorb(turn.now.mono, partition, Some(stored.clone()), item), None)
             }
         };
         let stands = || {
             let object = stored.clone();
-            Record { key, partition, object, dots: Vec::new(), removed: Vec::new() }
+            let (dots, removed) = (Vec::new(), Vec::new());
+            Record { key, partition, object, dots, removed, stamp: None }
         };
         (record.ok_or_else(stands), item)
     }
@@ -227,8 +234,10 @@ impl Shard {
         let undurable = turn.table.undurable_bytes();
         let too_much = || Err(coordinator::overloaded("too many writes wait for the disk"));
         match work {
-            HoldWork::Put { items, .. } => {
-                for (partition, ..) in items {
+            HoldWork::Put { given, items, .. } => {
+                for (partition, key, value) in items {
+                    let named = given.map(|id| Named::of_part(id, key, value));
+                    self.check_named(key.token, named)?;
                     let owned = self.partitions.owned(*partition);
                     let owned = owned.ok_or_else(|| self.fault_of(Nack::NotOwner))?;
                     if let Some(why) = owned.why_not_minting() {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::ShardId;
-use crate::api::{Expiry, Fault, Holding, Reply, Request, Scan};
+use super::table::Stamp;
+use crate::api::{Expiry, Fault, Holding, Reply, Request, RequestId, Scan};
 use crate::causality::{Dot, Object, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::time::Hlc;
@@ -215,6 +216,8 @@ pub struct ReplicaItem {
     pub object: Object,
     /// The dot of the write and those that it replaced.
     pub dots: Vec<Dot>,
+    /// The request that it carries out, where the client gave that an id.
+    pub stamp: Option<Stamp>,
 }
 
 /// What a replica holds of a key.
@@ -256,6 +259,8 @@ pub enum HoldWork {
     Put {
         /// The mark of the request; 0 = none.
         rid: u64,
+        /// The id of the request, where the client gave one.
+        given: Option<RequestId>,
         /// When the values end.
         expiry: Expiry,
         /// When a batch was logged that is finished in place of its coordinator: what is newer

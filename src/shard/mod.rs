@@ -17,6 +17,7 @@ mod operations;
 mod pages;
 mod parked;
 mod partition;
+mod recent;
 mod replica;
 mod table;
 #[cfg(test)]
@@ -32,13 +33,15 @@ use serde::{Deserialize, Serialize};
 
 pub use batch_log::BATCH_LOG_BUCKET;
 pub use message::Message;
-pub use table::{Batch, Group, IndexEntry, Lookup, Record, Seq, Table};
+pub use table::{Batch, Group, IndexEntry, Lookup, Record, Seq, Stamp, Table};
 
 use crate::api::{Fault, Reply, Request};
 use crate::causality::{NodeId, PartitionClock};
 use crate::cluster::{Layout, View};
 use crate::hash::{PartitionId, Token};
-use crate::limits::{READ_TIMEOUT_MS, REPLICAS_MAX, SHARDS_MAX, TIMEOUT_MS_MAX};
+use crate::limits::{
+    READ_TIMEOUT_MS, REPLICAS_MAX, REQUESTS_REMEMBERED, SHARDS_MAX, TIMEOUT_MS_MAX,
+};
 use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::time::{Hlc, HlcClock, Mono, Now};
@@ -50,6 +53,7 @@ use operations::Operations;
 use pages::Pages;
 use parked::{Parked, Waiting};
 use partition::{Partitions, State};
+use recent::Recent;
 
 /// Names one client request between shell and shard; each gets exactly one reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +135,8 @@ pub struct Recovered {
     pub rebuilding: bool,
     /// The highest timestamp of any record.
     pub hlc: Hlc,
+    /// Which requests the newest records carry out, the oldest first.
+    pub stamps: Vec<(Token, Stamp)>,
 }
 
 /// What a shard counts, from its start.
@@ -161,6 +167,7 @@ pub struct Shard {
     parked: Parked,
     held: Held,
     batch_logs: BatchLogs,
+    recent: Recent,
     /// Tokens that a batch let go, whose inputs are to be run in this step.
     freed: VecDeque<Token>,
     pages: Pages,
@@ -234,6 +241,7 @@ impl Shard {
             parked: Parked::default(),
             held: Held::default(),
             batch_logs: BatchLogs::default(),
+            recent: Recent::new(REQUESTS_REMEMBERED / usize::from(shards), recovered.stamps),
             freed: VecDeque::new(),
             pages: Pages::default(),
             inner: VecDeque::new(),
@@ -391,6 +399,7 @@ impl Shard {
             }
         }
         self.partitions.open(view.actor);
+        self.recent.recover(turn.now.mono);
         self.view = Some(view);
         for id in owned {
             self.recall_batch_logs(turn, id);

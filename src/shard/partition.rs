@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::batch_log::BATCH_LOG_BUCKET;
 use super::message::ReplicaItem;
-use super::table::{Batch, Group, Record, Seq, Table};
+use super::recent::Named;
+use super::table::{Batch, Group, Record, Seq, Stamp, Table};
 use crate::api::Expiry;
 use crate::causality::{
     Actor, Dot, Entry, Object, PartitionClock, VersionVector, fill, fill_from_siblings, merge, put,
@@ -81,6 +82,10 @@ pub(super) struct Write {
     pub hlc: Hlc,
     /// The mark of its request; 0 = none.
     pub rid: u64,
+    /// The id of its request, where the client gave one.
+    pub named: Option<Named>,
+    /// What an earlier try of it became, as far as this replica remembers.
+    pub done: Option<Stamp>,
 }
 
 /// A write that was made.
@@ -100,6 +105,8 @@ pub(super) struct Minted {
     pub siblings: usize,
     /// Losers that went because there were too many, or they were too old.
     pub dropped: usize,
+    /// What is to be remembered of its request.
+    pub stamp: Option<Stamp>,
 }
 
 impl Seen {
@@ -170,16 +177,23 @@ impl Partition {
         assert!(self.is_ready(), "only a Ready replica leads a write");
         let actor = self.actor.expect("nothing is minted before the epoch of the start is durable");
         let held = self.filled(stored);
+        if let Some(stamp) = write.done {
+            sometimes!("a retry was answered from memory");
+            return Self::repeated(held, write.key, stamp.dot, Some(stamp));
+        }
         if let Some(dot) = twin(&held, &write) {
             sometimes!("a retry met its own earlier try");
-            return Self::repeated(held, write.key, dot);
+            let existed = shown_count(&held) > 1;
+            let stamp = write.named.map(|named| stamp_of(named, dot, existed, unix_ms));
+            return Self::repeated(held, write.key, dot, stamp);
         }
         self.minted += 1;
         let dot = Dot { actor, seq: self.minted };
         assert!(!self.clock.contains(dot), "a dot is minted once");
-        let Write { key, value, expiry, seen, hlc, rid } = write;
+        let Write { key, value, expiry, seen, hlc, rid, named, done: _ } = write;
         let is_live = |entry: &&Entry| !entry.is_over(unix_ms);
         let existed = held.entries.iter().any(|entry| is_live(&entry));
+        let stamp = named.map(|named| stamp_of(named, dot, existed, unix_ms));
         let shown = held.winner().filter(is_live);
         let expiry_ms = expiry.at_leader(unix_ms, shown);
         // What is over before it begins leaves nothing behind but its event.
@@ -208,28 +222,36 @@ impl Partition {
             object: strip(made.object.clone(), &self.clock),
             dots: vec![dot],
             removed: gone,
+            stamp,
         };
-        let item = ReplicaItem { key, object: made.object, dots };
+        let item = ReplicaItem { key, object: made.object, dots, stamp };
         let record = Some(record);
-        Minted { record, item, dot, existed, seen, siblings, dropped: dropped_count }
+        Minted { record, item, dot, existed, seen, siblings, dropped: dropped_count, stamp }
     }
 
     /// The answer to a request that this replica has done, or has been told of, before.
-    fn repeated(held: Object, key: Key, dot: Dot) -> Minted {
+    fn repeated(held: Object, key: Key, dot: Dot, stamp: Option<Stamp>) -> Minted {
         let siblings = shown_count(&held);
-        let existed = siblings > 1;
+        let existed = stamp.map_or(siblings > 1, |stamp| stamp.existed);
         let seen = seen_after(&held, dot, VersionVector::new());
-        let item = ReplicaItem { key, object: held, dots: Vec::new() };
-        Minted { record: None, item, dot, existed, seen, siblings, dropped: 0 }
+        // Whoever merges this object knows the event, or what came after it.
+        let item = ReplicaItem { key, object: held, dots: vec![dot], stamp };
+        Minted { record: None, item, dot, existed, seen, siblings, dropped: 0, stamp }
     }
 
     /// Merges what another replica sent. `None` = there is no news in it, for object and clock.
     ///
     /// `stored` is `None` where the record is damaged. Nothing is known of the key then, and
     /// nothing may be claimed: filled with the clock, the empty object would say of every sibling
-    /// that it is gone, and take it away from all who still have it.
-    pub(super) fn absorb(&mut self, stored: Option<Object>, item: ReplicaItem) -> Option<Record> {
-        let ReplicaItem { key, object, mut dots } = item;
+    /// that it is gone, and take it away from all who still have it. A `stamp` that nothing was
+    /// known of is news too, and must be kept.
+    pub(super) fn absorb(
+        &mut self,
+        stored: Option<Object>,
+        item: ReplicaItem,
+        stamp_is_news: bool,
+    ) -> Option<Record> {
+        let ReplicaItem { key, object, mut dots, stamp } = item;
         let is_damaged = stored.is_none();
         let held = match stored {
             Some(stored) if planted(Bug::ReceiveWithoutFill) => stored,
@@ -249,7 +271,7 @@ impl Partition {
             State::Ready => merged != held,
             State::Rebuilding => merged.entries != held.entries,
         };
-        if dots.is_empty() && !is_news && !is_damaged {
+        if dots.is_empty() && !is_news && !is_damaged && !stamp_is_news {
             sometimes!("a replica was told nothing new");
             return None;
         }
@@ -269,7 +291,8 @@ impl Partition {
             State::Ready => strip(merged, &self.clock),
             State::Rebuilding => merged,
         };
-        Some(Record { key, partition: self.id, object, dots, removed })
+        let stamp = stamp.filter(|_| stamp_is_news);
+        Some(Record { key, partition: self.id, object, dots, removed, stamp })
     }
 
     /// Mints under `actor` from now on.
@@ -367,9 +390,13 @@ impl Partitions {
     }
 }
 
+fn stamp_of(named: Named, dot: Dot, existed: bool, at_ms: u64) -> Stamp {
+    Stamp { id: named.id, at_ms, dot, print: named.print, existed }
+}
+
 /// The live sibling that the request of this write made earlier, here or at another leader.
 fn twin(held: &Object, write: &Write) -> Option<Dot> {
-    if write.rid == 0 {
+    if write.rid == 0 || planted(Bug::RetryMakesASibling) {
         return None;
     }
     let value = write.value.as_ref()?;
@@ -476,12 +503,15 @@ mod tests {
             seen: Seen::All,
             hlc: Hlc(1),
             rid: 0,
+            named: None,
+            done: None,
         };
         let mut leader = ready();
         let minted = leader.mint(Object::default(), write, 0);
         let mut replica = ready();
-        assert!(replica.absorb(Some(Object::default()), minted.item.clone()).is_some());
-        let healed = replica.absorb(None, minted.item).expect("a damaged record is put anew");
+        assert!(replica.absorb(Some(Object::default()), minted.item.clone(), false).is_some());
+        let healed =
+            replica.absorb(None, minted.item, false).expect("a damaged record is put anew");
         assert_eq!(healed.object.entries.len(), 1);
     }
 }

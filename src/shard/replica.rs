@@ -8,13 +8,14 @@ use sha2::{Digest, Sha256};
 
 use super::message::{Message, Nack, ReadAnswer, ReplicaItem};
 use super::parked::Waiting;
-use super::{Lookup, Seq, Shard, Table, Turn};
+use super::{Lookup, Record, Seq, Shard, Table, Turn};
 use crate::api::{Holding, Reply};
 use crate::causality::{Dot, NodeId, Object, VersionVector};
 use crate::hash::{Key, PartitionId};
 use crate::limits::UNDURABLE_BYTES_MAX;
 use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
+use crate::time::Mono;
 
 /// Replicates are refused above this: twice the bound for clients, so that a node which takes no
 /// more writes of its own still keeps its promises to others.
@@ -69,12 +70,10 @@ impl Shard {
             sometimes!("a timestamp too far ahead was not adopted");
             self.counters.clock_skews += 1;
         }
-        let owned = self.partitions.owned_mut(partition).expect("it was accepted as owned");
-        let records: Vec<_> = items
-            .into_iter()
-            .zip(stored)
-            .filter_map(|(item, stored)| owned.absorb(stored, item))
-            .collect();
+        let mut records = Vec::with_capacity(items.len());
+        for (item, stored) in items.into_iter().zip(stored) {
+            records.extend(self.absorb(turn.now.mono, partition, stored, item));
+        }
         // A duplicate waits for the put that made it one.
         let rests_on = if records.is_empty() {
             rests_on
@@ -82,6 +81,23 @@ impl Shard {
             self.partitions.store(turn.table, records, None)
         };
         self.acknowledge(turn, from, call, rests_on, None);
+    }
+
+    /// Merges an item, and remembers the request that it carries out. `None` = no news.
+    pub(super) fn absorb(
+        &mut self,
+        now: Mono,
+        partition: PartitionId,
+        stored: Option<Object>,
+        item: ReplicaItem,
+    ) -> Option<Record> {
+        let (token, stamp) = (item.key.token, item.stamp);
+        let is_news = stamp.is_some_and(|stamp| self.recent.is_news(token, &stamp));
+        if let Some(stamp) = stamp.filter(|_| is_news) {
+            self.recent.note(token, stamp, now);
+        }
+        let owned = self.partitions.owned_mut(partition).expect("it was accepted as owned");
+        owned.absorb(stored, item, is_news)
     }
 
     /// Says what this replica holds of a key.

@@ -1,5 +1,8 @@
 //! What a shard needs of its storage. Implemented by the store; the consumer owns the interface.
 
+use serde::{Deserialize, Serialize};
+
+use crate::api::RequestId;
 use crate::causality::{Dot, Object};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 
@@ -88,6 +91,23 @@ pub struct Record {
     pub dots: Vec<Dot>,
     /// Siblings that this change took away.
     pub removed: Vec<Dot>,
+    /// The request that it carries out, where the client gave that an id.
+    pub stamp: Option<Stamp>,
+}
+
+/// What became of a request that its client gave an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Its id.
+    pub id: RequestId,
+    /// When its leader wrote it, in milliseconds since the Unix epoch: tells old from new in a log.
+    pub at_ms: u64,
+    /// The event that it became.
+    pub dot: Dot,
+    /// What tells it from another request under the same id.
+    pub print: u64,
+    /// Whether there was a live value before.
+    pub existed: bool,
 }
 
 /// A place of the index; opaque but for its token.

@@ -380,6 +380,7 @@ impl Process {
                     clocks: recovered.clocks,
                     rebuilding,
                     hlc: found.hlc,
+                    stamps: recovered.stamps,
                 },
             };
             let worker = Worker::new(Shard::new(config), recovered.store).observed();

@@ -12,7 +12,7 @@ use super::table::Store;
 use crate::causality::{NodeId, PartitionClock};
 use crate::config::Durability;
 use crate::hash::{PartitionId, Token};
-use crate::shard::{Group, Seq, ShardId};
+use crate::shard::{Group, Seq, ShardId, Stamp};
 use crate::time::Hlc;
 
 /// What a log must know about its node.
@@ -196,6 +196,8 @@ pub struct RecoveredShard {
     pub store: Store,
     /// The clock of each partition of which the log holds anything.
     pub clocks: BTreeMap<PartitionId, PartitionClock>,
+    /// Which requests the newest records carry out, the oldest first.
+    pub stamps: Vec<(Token, Stamp)>,
 }
 
 /// Bytes that were on stable storage once and do not verify now.

@@ -37,6 +37,11 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// The next sixteen bytes.
+    pub(super) fn u128(&mut self) -> Option<u128> {
+        self.array().map(u128::from_le_bytes)
+    }
+
     /// The next varint, in its only form.
     pub(super) fn varint(&mut self) -> Option<u64> {
         let mut value = 0_u64;

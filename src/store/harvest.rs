@@ -19,6 +19,8 @@ use super::scan::{Contents, Found};
 use super::segment::Segment;
 use super::table::{Store, TableParts};
 use crate::hash::{BucketId, PartitionId, Token};
+use crate::limits::REQUESTS_REMEMBERED;
+use crate::shard::Stamp;
 use crate::time::Hlc;
 
 /// What was gathered so far.
@@ -30,6 +32,8 @@ pub(super) struct Harvest {
     tokens: BTreeMap<u32, Vec<Token>>,
     /// Clocks, per shard.
     clocks: Vec<Clocks>,
+    /// Requests that records carry out, per shard, with the number of the record.
+    stamps: Vec<Vec<(u64, Token, Stamp)>>,
     /// The newest control record of each slot.
     pub(super) control: BTreeMap<u8, Control>,
     /// The newest clock record of each partition: when, and where.
@@ -106,6 +110,7 @@ impl Harvest {
         Self {
             drafts: vec![Vec::new(); shards],
             clocks: vec![Clocks::new(); shards],
+            stamps: vec![Vec::new(); shards],
             ..Self::default()
         }
     }
@@ -164,6 +169,9 @@ impl Harvest {
                 // What it took away had been here. Where the record of that is damaged, nothing
                 // else says so, and what a delete took away would be news from others.
                 fold(&mut self.clocks[shard], record.partition, &record.removed);
+                if let Some(stamp) = record.stamp {
+                    self.take_stamp(shard, (header.lsn, header.token, stamp));
+                }
                 self.drafts[shard].push(Draft {
                     token: header.token,
                     lsn: header.lsn,
@@ -200,6 +208,17 @@ impl Harvest {
         Some(())
     }
 
+    /// Takes in which request a record carries out; the oldest go where there are too many.
+    fn take_stamp(&mut self, shard: usize, stamp: (u64, Token, Stamp)) {
+        let max = (REQUESTS_REMEMBERED / self.stamps.len()).max(1);
+        let stamps = &mut self.stamps[shard];
+        stamps.push(stamp);
+        if stamps.len() >= 2 * max {
+            stamps.sort_unstable_by_key(|(lsn, token, _)| (*lsn, *token));
+            stamps.drain(..stamps.len() - max);
+        }
+    }
+
     fn lose(&mut self, name: &Name) {
         match name.kind {
             Kind::Write | Kind::Forget => {
@@ -232,12 +251,15 @@ impl Harvest {
         let mut shards = Vec::new();
         let drafts = std::mem::take(&mut self.drafts);
         let clocks = std::mem::take(&mut self.clocks);
+        let stamps = std::mem::take(&mut self.stamps);
         let cache_bytes = cache_bytes / drafts.len().max(1);
-        for (drafts, clocks) in drafts.into_iter().zip(clocks) {
+        for ((drafts, clocks), mut stamps) in drafts.into_iter().zip(clocks).zip(stamps) {
             let parts = TableParts { clocks: clocks.clone(), cache_bytes, ..TableParts::default() };
             let parts = self.add_up(drafts, parts, &mut live);
             let store = Store::new(TableParts { seeds: seeds.clone(), ..parts });
-            shards.push(RecoveredShard { store, clocks });
+            stamps.sort_unstable_by_key(|(lsn, token, _)| (*lsn, *token));
+            let stamps = stamps.into_iter().map(|(_, token, stamp)| (token, stamp)).collect();
+            shards.push(RecoveredShard { store, clocks, stamps });
         }
         for (_, place) in self.clock_records.values() {
             count_live(&mut live, *place);

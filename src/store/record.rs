@@ -14,10 +14,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::{Reader, array_at, put_dot, put_varint, to_u64, to_usize};
 use super::place::SEGMENT_BYTES_MAX;
+use crate::api::RequestId;
 use crate::causality::{Dot, Entry, Object, PartitionClock, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::planted::{Bug, planted};
-use crate::shard::Record;
+use crate::shard::{Record, Stamp};
 use crate::time::Hlc;
 
 /// Bytes of a record header.
@@ -302,6 +303,9 @@ pub(super) fn encode_write(out: &mut BytesMut, record: &Record) -> usize {
         for entry in &record.object.entries {
             put_entry(out, entry, added(entry.dot));
         }
+        if let Some(stamp) = &record.stamp {
+            put_stamp(out, stamp);
+        }
     })
 }
 
@@ -366,12 +370,14 @@ pub(super) fn decode_write(header: &Header, bytes: &Bytes) -> Option<Record> {
         }
         entries.push(entry);
     }
-    if !reader.ends_at(body_end(header)) {
+    let end = body_end(header);
+    let stamp = if reader.ends_at(end) { None } else { Some(read_stamp(&mut reader)?) };
+    if !reader.ends_at(end) {
         return None;
     }
     let key = Key { token: header.token, bucket: header.bucket, bytes: key };
     let object = Object { entries, ctx };
-    Some(Record { key, partition: header.partition, object, dots, removed })
+    Some(Record { key, partition: header.partition, object, dots, removed, stamp })
 }
 
 /// The clock that a verified clock record says.
@@ -496,6 +502,25 @@ fn read_entry(reader: &mut Reader<'_>) -> Option<(Entry, bool)> {
     Some((Entry { dot, hlc, expiry_ms, rid, tag, path, payload }, flags & ADDED != 0))
 }
 
+fn put_stamp(out: &mut BytesMut, stamp: &Stamp) {
+    out.put_u128_le(stamp.id.0);
+    out.put_u64_le(stamp.at_ms);
+    put_dot(out, stamp.dot);
+    out.put_u64_le(stamp.print);
+    out.put_u8(u8::from(stamp.existed));
+}
+
+fn read_stamp(reader: &mut Reader<'_>) -> Option<Stamp> {
+    let id = RequestId(reader.u128()?);
+    let (at_ms, dot, print) = (reader.u64()?, reader.dot()?, reader.u64()?);
+    let existed = match reader.u8()? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    Some(Stamp { id, at_ms, dot, print, existed })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -521,7 +546,13 @@ mod tests {
             },
             dots: vec![dot(3, 298), dot(3, 300)],
             removed: vec![dot(2, 128)],
+            stamp: None,
         }
+    }
+
+    fn stamp() -> Stamp {
+        let (id, dot) = (RequestId(0x0102_0304 << 96 | 5), dot(3, 300));
+        Stamp { id, at_ms: 9, dot, print: 0x0a0b, existed: true }
     }
 
     fn sealed(bytes: &mut BytesMut, seed: Seed, offset: u64) -> (Header, Bytes) {
@@ -533,7 +564,8 @@ mod tests {
     #[test]
     fn a_record_comes_back_at_its_place_and_nowhere_else() {
         let seed = Seed::new(0xdead_beef, 3);
-        for record in [record(), Record { object: Object::default(), ..record() }] {
+        let stamped = Record { stamp: Some(stamp()), ..record() };
+        for record in [record(), stamped, Record { object: Object::default(), ..record() }] {
             let mut bytes = BytesMut::new();
             let length = encode_write(&mut bytes, &record);
             assert_eq!(length, bytes.len());
@@ -610,6 +642,26 @@ mod tests {
             "ffffffffffffffff",
             "0576616c7565",   // the last of them
             "00000000000000", // padding
+        );
+        assert_eq!(hex, expected);
+    }
+
+    #[test]
+    fn the_stamp_of_a_request_stands_behind_the_entries() {
+        let mut plain = BytesMut::new();
+        encode_write(&mut plain, &record());
+        let padding = usize::from(Header::decode(&plain).unwrap().padding);
+        let mut stamped = BytesMut::new();
+        encode_write(&mut stamped, &Record { stamp: Some(stamp()), ..record() });
+        let end = stamped.len() - usize::from(Header::decode(&stamped).unwrap().padding);
+        let bytes = &stamped[plain.len() - padding..end];
+        let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let expected = concat!(
+            "05000000000000000000000004030201", // id
+            "0900000000000000",                 // milliseconds
+            "0300000000000000ac02",             // dot
+            "0b0a000000000000",                 // print
+            "01",
         );
         assert_eq!(hex, expected);
     }

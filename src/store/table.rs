@@ -302,7 +302,7 @@ impl Store {
 
     fn put_record(&mut self, record: Record, seq: Seq) {
         let bytes = encode_write(&mut self.outgoing.bytes, &record);
-        let Record { key, partition, object, dots, removed: _ } = record;
+        let Record { key, partition, object, dots, removed: _, stamp: _ } = record;
         let number = self.pending_first + to_u64(self.pending.len());
         let live = !object.entries.is_empty();
         let entry = Entry::new(key.token, mark_of(&key), Place::pending(number), live);

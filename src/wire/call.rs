@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::renew::{Renewal, Renewed};
 use super::{json, resp};
-use crate::api::{Fault, Op, Page, Reply, Request, Scan};
+use crate::api::{Fault, Op, Page, Reply, Request, RequestId, Scan};
 use crate::causality::Entry;
 use crate::hash::{Key, Token};
 use crate::limits::{ANSWER_BYTES_MAX, PAGE_KEYS_MAX};
@@ -118,6 +118,20 @@ impl Call {
     /// A call that changes when a value ends.
     pub(super) fn renew(renewal: Renewal, answer: Answer) -> Self {
         Self { work: Work::Renew(Box::new(renewal)), answer, closes: false }
+    }
+
+    /// The same call, whose writes have this id.
+    #[must_use]
+    pub(super) fn named(mut self, id: Option<RequestId>) -> Self {
+        let requests = match &mut self.work {
+            Work::One { request, .. } => request.as_mut_slice(),
+            Work::Many(many) => many.requests.as_mut_slice(),
+            Work::None | Work::Walk(_) | Work::Renew(_) => &mut [],
+        };
+        for request in requests.iter_mut().filter(|request| id.is_some() && request.op.is_write()) {
+            request.request_id = id;
+        }
+        self
     }
 
     /// The connection is closed without a word.

@@ -16,7 +16,7 @@ use super::super::held::HOLD_QUESTIONS;
 use super::super::message::{CallId, HoldWork, Message, Nack, ReplicaItem};
 use super::super::operations::OperationId;
 use super::super::{Origin, Row, Seq, Shard, Table, Turn};
-use super::put::{Ack, mark, may_succeed_elsewhere};
+use super::put::{Ack, may_succeed_elsewhere};
 use super::{Machine, Place, left_ms, needed, overloaded, words};
 use crate::api::{BatchKind, Fault, Op, Reply, Request, RequestId};
 use crate::causality::NodeId;
@@ -186,6 +186,7 @@ impl Shard {
         elsewhere: Option<(Place, Request, Vec<NodeId>)>,
     ) -> Result<(), Fault> {
         let request_id = request.request_id.unwrap_or_else(|| self.new_request_id());
+        let given = request.request_id.filter(|id| id.is_given());
         let Op::Batch { items, expiry, kind } = request.op else {
             unreachable!("the caller matched a batch")
         };
@@ -198,7 +199,7 @@ impl Shard {
             .into_iter()
             .map(|(key, value)| (key.token.partition(partitions), key, value))
             .collect();
-        let rid = mark(request_id);
+        let rid = request_id.mark();
         let finishes = match kind {
             BatchKind::Finish(logged) => Some(logged),
             BatchKind::Any | BatchKind::Isolated | BatchKind::Part => None,
@@ -206,7 +207,7 @@ impl Shard {
         let parts = self.parts(
             items,
             |(partition, ..)| *partition,
-            |items| HoldWork::Put { rid, expiry, finishes, items },
+            |items| HoldWork::Put { rid, given, expiry, finishes, items },
         );
         let elsewhere = elsewhere.map(|(place, mut request, nodes)| {
             request.request_id = Some(request_id);
@@ -603,6 +604,7 @@ fn nack(fault: &Fault) -> Nack {
         | Fault::BadContext { .. }
         | Fault::BadLevel { .. }
         | Fault::BadCursor { .. }
+        | Fault::RequestIdReused { .. }
         | Fault::TooManySiblings { .. }
         | Fault::OutcomeUnknown { .. } => Nack::NotOwner,
     }

@@ -285,7 +285,7 @@ impl Shard {
 
     /// A name for a request that its client gave none.
     fn new_request_id(&mut self) -> RequestId {
-        RequestId(self.random.random())
+        RequestId::of_node(self.random.random())
     }
 
     /// Lets a client's request wait for a key that is blocked.

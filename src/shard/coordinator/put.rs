@@ -10,11 +10,12 @@ use super::super::message::{CallId, Message, Nack};
 use super::super::operations::OperationId;
 use super::super::parked::Waiting;
 use super::super::partition::{Minted, Partition, Seen, Write};
-use super::super::{Lookup, Origin, Seq, Shard, Table, Ticket, Turn};
+use super::super::recent::{Named, Tried};
+use super::super::{Lookup, Origin, Seq, Shard, Stamp, Table, Ticket, Turn};
 use super::{Machine, Place, byte, left_ms, needed, overloaded, unavailable, words};
 use crate::api::{Fault, Op, Outcome, Reply, Request, RequestId, WriteContext, Written};
 use crate::causality::{NodeId, Object, decode_context, encode_context};
-use crate::hash::{Key, PartitionId};
+use crate::hash::{Key, PartitionId, Token};
 use crate::limits::UNDURABLE_BYTES_MAX;
 use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
@@ -201,6 +202,8 @@ impl Shard {
         if self.parked.blocks(key.token) {
             return Ok(Led::Blocked);
         }
+        let named = named(request);
+        self.check_named(key.token, named)?;
         let (lookup, held_since) = turn.table.get(key);
         let stored = match lookup {
             Lookup::Found(object) => object,
@@ -224,11 +227,21 @@ impl Shard {
             None => self.new_request_id(),
         };
         let hlc = self.clock.tick(turn.now);
-        let rid = mark(request_id);
-        let expiry = request.op.expiry();
-        let write = Write { key: key.clone(), value: value.cloned(), expiry, seen, hlc, rid };
+        let write = Write {
+            key: key.clone(),
+            value: value.cloned(),
+            expiry: request.op.expiry(),
+            seen,
+            hlc,
+            rid: request_id.mark(),
+            named,
+            done: self.done(key.token, named),
+        };
         let owned = self.partitions.owned_mut(place.partition).expect("it is owned, see above");
         let minted = owned.mint(stored, write, turn.now.unix_ms);
+        if let Some(stamp) = minted.stamp {
+            self.recent.note(key.token, stamp, turn.now.mono);
+        }
         let goal = Goal { origin, place, request_id, needed, left_ms: request.left_ms };
         self.spread(turn, goal, minted, held_since);
         Ok(Led::Done)
@@ -278,6 +291,33 @@ impl Shard {
         let members = others.map(|node| (node, Ack::Waiting)).collect();
         let machine = Leading { origin, request_id, needed, deadline, rests_on, written, members };
         self.wait(id, Some(Machine::Leading(machine)));
+    }
+
+    /// Refuses a write whose id belongs to another request.
+    pub(in super::super) fn check_named(
+        &self,
+        token: Token,
+        named: Option<Named>,
+    ) -> Result<(), Fault> {
+        let Some(named) = named else { return Ok(()) };
+        match self.recent.tried(token, named) {
+            Tried::Never | Tried::Done(_) => Ok(()),
+            Tried::Other => {
+                sometimes!("an id came a second time for another request");
+                Err(Fault::RequestIdReused { request_id: named.id })
+            }
+        }
+    }
+
+    /// What an earlier try of a write became.
+    pub(in super::super) fn done(&self, token: Token, named: Option<Named>) -> Option<Stamp> {
+        if planted(Bug::RetryMakesASibling) {
+            return None;
+        }
+        match self.recent.tried(token, named?) {
+            Tried::Done(stamp) => Some(stamp),
+            Tried::Never | Tried::Other => None,
+        }
     }
 
     /// Lets another member lead.
@@ -594,12 +634,14 @@ fn decode(id: PartitionId, token: &[u8]) -> Result<crate::causality::VersionVect
     decode_context(id, token).map_err(|error| Fault::BadContext { text: error.to_string() })
 }
 
-/// What an entry keeps of the id of its request: its first 8 bytes, never 0 but for no id.
-pub(super) fn mark(id: RequestId) -> u64 {
-    if id.0 == 0 {
-        return 0;
+/// The name of a write whose client gave it one.
+fn named(request: &Request) -> Option<Named> {
+    let id = request.request_id.filter(|id| id.is_given())?;
+    // The log of a batch has the id of the batch, whose keys are what it names.
+    if parts(&request.op).0.bucket == BATCH_LOG_BUCKET {
+        return None;
     }
-    u64::try_from(id.0 >> 64).expect("half of 128 bits is 64 bits").max(1)
+    Some(Named { id, print: request.op.print() })
 }
 
 /// Whether another member may do what one has refused.
@@ -621,6 +663,7 @@ pub(super) fn may_succeed_elsewhere(fault: &Fault) -> bool {
         | Fault::BadContext { .. }
         | Fault::BadLevel { .. }
         | Fault::BadCursor { .. }
+        | Fault::RequestIdReused { .. }
         // To pass it on would overload the next one.
         | Fault::Overloaded { .. }
         | Fault::TooManySiblings { .. }

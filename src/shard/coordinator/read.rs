@@ -474,7 +474,12 @@ impl Reading {
         merged: &Object,
     ) {
         shard.counters.read_repairs += 1;
-        let item = ReplicaItem { key: self.key.clone(), object: merged.clone(), dots: Vec::new() };
+        let item = ReplicaItem {
+            key: self.key.clone(),
+            object: merged.clone(),
+            dots: Vec::new(),
+            stamp: None,
+        };
         let message = Message::Replicate {
             call: shard.operations.call(self.id, question),
             partition: self.place.partition,

@@ -8,6 +8,7 @@ mod levels;
 mod logged;
 mod oracle;
 mod random;
+mod requests;
 mod scan;
 mod scenarios;
 mod table;

@@ -125,6 +125,7 @@ impl MemoryTable {
         for (_, record) in &self.log {
             let clock: &mut PartitionClock = recovered.clocks.entry(record.partition).or_default();
             record.dots.iter().for_each(|&dot| clock.add(dot));
+            recovered.stamps.extend(record.stamp.map(|stamp| (record.key.token, stamp)));
             let newest = record.object.entries.iter().map(|entry| entry.hlc).max();
             recovered.hlc = recovered.hlc.max(newest.unwrap_or_default());
             if record.object.is_void() {

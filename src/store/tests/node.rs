@@ -187,7 +187,14 @@ impl Node {
         let entry = |value: &[u8]| Entry::register(dot, hlc, Bytes::copy_from_slice(value));
         let entries = value.map(entry).into_iter().collect();
         let object = Object { entries, ctx: VersionVector::new() };
-        Record { key: key.clone(), partition, object, dots: vec![dot], removed: Vec::new() }
+        Record {
+            key: key.clone(),
+            partition,
+            object,
+            dots: vec![dot],
+            removed: Vec::new(),
+            stamp: None,
+        }
     }
 
     /// A record that leaves a key without siblings but must be kept for its context.

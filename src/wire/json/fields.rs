@@ -147,14 +147,10 @@ impl<'a> Fields<'a> {
     /// The id of this request, if the client gave one.
     pub(super) fn request_id(&self) -> Result<Option<RequestId>, Fault> {
         let Some(text) = self.text(Field::RequestId)? else { return Ok(None) };
-        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let id = if is_hex { u128::from_str_radix(&text, 16).ok() } else { None };
-        match id {
-            Some(id) if id != 0 => Ok(Some(RequestId(id))),
-            Some(_) | None => {
-                Err(bad("request_id must be 32 hexadecimal digits, not all zero".to_string()))
-            }
-        }
+        let id = RequestId::from_text(&text).ok_or_else(|| {
+            bad("request_id must be 32 hexadecimal digits, not all zero".to_string())
+        })?;
+        Ok(Some(id))
     }
 
     /// The context token, if there is one. The empty one says "I have seen nothing".

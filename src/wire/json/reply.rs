@@ -407,7 +407,7 @@ impl Writer<'_> {
         });
         if let Fault::OutcomeUnknown { request_id, .. } = fault {
             self.raw(r#","request_id":"#);
-            put_string(self.out, &format!("{:032x}", request_id.0));
+            put_string(self.out, &request_id.to_string());
         }
         if let Fault::Overloaded { retry_after_ms, .. } = fault {
             self.number("retry_after_ms", u64::from(*retry_after_ms));

@@ -17,8 +17,8 @@ use crate::causality::{Actor, Dot, Entry, NodeId, Object, VersionVector};
 use crate::cluster::message::Ballot;
 use crate::cluster::{ClusterId, Hello, Layout, Role, node_id};
 use crate::hash::{BucketId, Key, PartitionId, Token};
-use crate::shard::Message;
 use crate::shard::message::{CallId, HoldWork, Nack, ReadAnswer, ReplicaItem};
+use crate::shard::{Message, Stamp};
 use crate::time::Hlc;
 
 fn encoded(frame: &Frame) -> BytesMut {
@@ -101,7 +101,18 @@ impl Draw {
     }
 
     fn item(&mut self) -> ReplicaItem {
-        ReplicaItem { key: self.key(), object: self.object(), dots: self.list(Self::dot) }
+        let (key, object, dots) = (self.key(), self.object(), self.list(Self::dot));
+        ReplicaItem { key, object, dots, stamp: self.maybe(Self::stamp) }
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        Stamp {
+            id: RequestId(self.0.random()),
+            at_ms: self.number(),
+            dot: self.dot(),
+            print: self.number(),
+            existed: self.flag(),
+        }
     }
 
     fn partition(&mut self) -> PartitionId {
@@ -230,9 +241,10 @@ impl Draw {
     fn work(&mut self) -> HoldWork {
         if self.flag() {
             let items = self.list(|draw| (draw.partition(), draw.key(), draw.bytes()));
+            let given = self.maybe(|draw| RequestId(draw.0.random()));
             let (rid, expiry) = (self.number(), self.expiry());
             let finishes = self.flag().then(|| Hlc(self.number()));
-            HoldWork::Put { rid, expiry, finishes, items }
+            HoldWork::Put { rid, given, expiry, finishes, items }
         } else {
             HoldWork::Merge(self.list(Self::placed_item))
         }
@@ -498,7 +510,7 @@ fn payloads_are_slices_of_the_frame() {
         )],
         ctx: VersionVector::new(),
     };
-    let items = vec![ReplicaItem { key, object, dots: Vec::new() }];
+    let items = vec![ReplicaItem { key, object, dots: Vec::new(), stamp: None }];
     let (call, partition) = (CallId(1), PartitionId(0));
     let message = Message::Replicate { call, partition, left_ms: 1, items, repair: false };
     let mut bytes = encoded(&Frame::Shard(message));
@@ -565,7 +577,9 @@ fn golden_frames() -> Vec<(&'static str, Frame)> {
     let entry = Entry::register(dot, Hlc(0x0102_0304), Bytes::from_static(b"value"));
     let ctx: VersionVector = [(dot.actor, 300)].into_iter().collect();
     let object = Object { entries: vec![entry], ctx };
-    let item = ReplicaItem { key: key.clone(), object: object.clone(), dots: vec![dot] };
+    let id = RequestId(0x3344);
+    let stamp = Some(Stamp { id, at_ms: 0x0506, dot, print: 0x0708, existed: true });
+    let item = ReplicaItem { key: key.clone(), object: object.clone(), dots: vec![dot], stamp };
     let put = Op::Put {
         key: key.clone(),
         value: Bytes::from_static(b"value"),

@@ -10,7 +10,8 @@
 //! | clock | list of dots, ascending by actor, no seq 0 |
 //! | entry | flags 1, dot, hlc 8, [expiry 8], [rid 8], [tag 1, path bytes], payload bytes |
 //! | object | list of entries, ascending by dot; clock |
-//! | item | key, object, list of dots |
+//! | item | key, object, list of dots, 0 or 1 and then a stamp |
+//! | stamp | id 16, milliseconds 8, dot, print 8, existed 1 |
 //! | expiry | kind 1: 1 kept, 2 after, 3 at; but for 1, milliseconds 8 |
 //! | request | flags 1, level 1, [r 1], [w 1], [id 16], [expiry], kind 1, then key, context, value |
 
@@ -21,8 +22,8 @@ use super::{Header, kind, take_postcard};
 use crate::api::{BatchKind, Expiry, Level, Op, Reply, Request, RequestId, WriteContext, Written};
 use crate::causality::{Actor, Dot, Entry, Object, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
-use crate::shard::Message;
 use crate::shard::message::{CallId, Nack, ReadAnswer, ReplicaItem};
+use crate::shard::{Message, Stamp};
 use crate::time::Hlc;
 
 const ENTRY_EXPIRY: u8 = 1;
@@ -383,6 +384,14 @@ fn put_item(out: &mut BytesMut, item: &ReplicaItem) {
     put_key(out, &item.key);
     put_object(out, &item.object);
     put_list(out, &item.dots, put_dot);
+    out.put_u8(u8::from(item.stamp.is_some()));
+    if let Some(stamp) = &item.stamp {
+        out.put_u128_le(stamp.id.0);
+        out.put_u64_le(stamp.at_ms);
+        put_dot(out, &stamp.dot);
+        out.put_u64_le(stamp.print);
+        out.put_u8(u8::from(stamp.existed));
+    }
 }
 
 fn take_item(reader: &mut Reader) -> Option<ReplicaItem> {
@@ -390,7 +399,14 @@ fn take_item(reader: &mut Reader) -> Option<ReplicaItem> {
         key: take_key(reader)?,
         object: take_object(reader)?,
         dots: reader.list(take_dot)?,
+        stamp: if reader.flag()? { Some(take_stamp(reader)?) } else { None },
     })
+}
+
+fn take_stamp(reader: &mut Reader) -> Option<Stamp> {
+    let id = RequestId(u128::from_le_bytes(reader.fixed()?));
+    let (at_ms, dot) = (reader.u64()?, take_dot(reader)?);
+    Some(Stamp { id, at_ms, dot, print: reader.u64()?, existed: reader.flag()? })
 }
 
 fn put_object(out: &mut BytesMut, object: &Object) {

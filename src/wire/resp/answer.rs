@@ -301,7 +301,7 @@ fn put_fault(writer: &mut Writer<'_>, fault: &Fault) {
 fn error_line(fault: &Fault) -> String {
     match fault {
         Fault::OutcomeUnknown { request_id, .. } => {
-            format!("UNKNOWN request id {:032x}: {fault}", request_id.0)
+            format!("UNKNOWN request id {request_id}: {fault}")
         }
         Fault::Overloaded { .. } => format!("OVERLOADED {fault}"),
         Fault::Unavailable { .. } | Fault::NoCluster { .. } | Fault::ShuttingDown => {
@@ -318,6 +318,7 @@ fn error_line(fault: &Fault) -> String {
         | Fault::BadContext { .. }
         | Fault::BadLevel { .. }
         | Fault::BadCursor { .. }
+        | Fault::RequestIdReused { .. }
         | Fault::DiskFull
         | Fault::Damaged { .. }
         | Fault::TooManySiblings { .. }

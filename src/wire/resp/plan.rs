@@ -7,7 +7,7 @@ use super::arguments::Arguments;
 use super::commands::{self, Command, Verb, Verdict};
 use super::expiry::{self, Moment};
 use super::{Version, cluster, describe, node, own};
-use crate::api::{BatchKind, Expiry, Fault, Op, Request, Scan, Session, WriteContext};
+use crate::api::{BatchKind, Expiry, Fault, Op, Request, RequestId, Scan, Session, WriteContext};
 use crate::hash::{BucketId, Key, Token};
 use crate::limits::{KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX, WRITE_TIMEOUT_MS};
 use crate::time::Mono;
@@ -34,6 +34,8 @@ pub(super) struct Client {
     pub(super) name: Bytes,
     pub(super) library: Bytes,
     pub(super) library_version: Bytes,
+    /// The id of the next command, if that writes.
+    pub(super) next_id: Option<RequestId>,
 }
 
 /// Why a command is answered with an error.
@@ -68,8 +70,9 @@ impl Planner {
         session: &mut Session,
         now: Mono,
     ) -> Call {
+        let id = self.client.next_id.take();
         match self.try_plan(arguments, session, now) {
-            Ok(call) => call,
+            Ok(call) => call.named(id),
             Err(Refusal::Fault(fault)) => self.refuse(fault),
             Err(Refusal::Text(text)) => self.immediate(Body::Error(text)),
         }
@@ -148,7 +151,8 @@ impl Planner {
             | Verb::Client
             | Verb::Command
             | Verb::Info
-            | Verb::Config => self.about_connection(command, verb, arguments, session),
+            | Verb::Config
+            | Verb::KvId => self.about_connection(command, verb, arguments, session),
         }
     }
 
@@ -369,6 +373,10 @@ impl Planner {
             Verb::Command => describe::command(command, arguments)?,
             Verb::Info => Body::Info(arguments.bytes_from(1).collect()),
             Verb::Config => node::config(command, arguments)?,
+            Verb::KvId => {
+                self.client.next_id = Some(request_id(arguments, 1)?);
+                Body::Done
+            }
             Verb::Get
             | Verb::Set
             | Verb::Del
@@ -421,6 +429,15 @@ impl Planner {
     fn answer(&self, body: Body) -> call::Answer {
         call::Answer::Resp(Answer { version: self.client.version, body })
     }
+}
+
+/// An argument as the id of a request.
+fn request_id(arguments: Arguments<'_>, index: usize) -> Result<RequestId, Refusal> {
+    let text = std::str::from_utf8(arguments.at(index)).unwrap_or_default();
+    RequestId::from_text(text).ok_or_else(|| {
+        let text = "the request id must be 32 hexadecimal digits, not all zero".to_string();
+        Refusal::Fault(Fault::BadRequest { text })
+    })
 }
 
 pub(super) fn request(op: Op, session: &Session) -> Request {

@@ -266,6 +266,23 @@ fn words_that_do_not_fit_are_errors_and_the_connection_stays() {
 }
 
 #[test]
+fn an_id_names_the_next_write_and_no_other() {
+    let mut world = World::new();
+    let id = "01977a53-4b7c-7def-8123-456789abcdef";
+    assert_eq!(world.say(&command(&["KV.ID", id])), "+OK\r\n");
+    assert_eq!(world.say(&command(&["SET", "a", "1"])), "+OK\r\n");
+    assert_eq!(world.node().requests.last().unwrap().request_id, RequestId::from_text(id));
+    assert_eq!(world.say(&command(&["SET", "a", "1"])), "+OK\r\n");
+    assert_eq!(world.node().requests.last().unwrap().request_id, None);
+    world.say(&command(&["KV.ID", id]));
+    world.say(&command(&["GET", "a"]));
+    world.say(&command(&["DEL", "a"]));
+    assert_eq!(world.node().requests.last().unwrap().request_id, None);
+    let refusal = world.say(&command(&["KV.ID", "seven"]));
+    assert!(refusal.starts_with("-ERR the request id must be 32 hex"), "{refusal}");
+}
+
+#[test]
 fn faults_have_their_first_word() {
     let unavailable =
         Fault::Unavailable { needed: 2, answered: 1, detail: "n3\r\nis away".to_string() };

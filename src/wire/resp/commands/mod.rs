@@ -120,6 +120,7 @@ pub enum Verb {
     KvConsistency,
     KvExplain,
     KvConflicts,
+    KvId,
 }
 
 impl Command {

@@ -215,7 +215,8 @@ pub static TABLE: &[Command] = &[
     served("kv.get", Verb::KvGet, -2, Group::Read)
         .keys(1, 1, 1)
         .says("key [LEVEL level] [R replicas]", "the context of a key and all of its siblings"),
-    later("kv.id", OWN),
+    served("kv.id", Verb::KvId, 2, Group::Connection)
+        .says("id", "names the next write, so that it is done once however often it is sent"),
     later("kv.outcome", OWN),
     served("kv.put", Verb::KvPut, -3, Group::Write).keys(1, 1, 1).says(
         "key value [CONTEXT context] [LEVEL level] [W replicas]",

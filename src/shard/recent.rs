@@ -1,0 +1,191 @@
+//! The memory of requests that came with an id: which event each became, so that a retry gets the
+//! answer of the first try instead of a second event.
+//!
+//! Filled by this replica's own writes and by what others send it, and after a start by the newest
+//! records of the log. Nothing is kept of ids that nodes made: nobody can send one a second time.
+//! What is pushed out, by its age or because there are too many, is forgotten for good.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::table::Stamp;
+use crate::api::{self, RequestId};
+use crate::causality::Dot;
+use crate::hash::{Key, Token};
+use crate::limits::REQUEST_MEMORY_MS;
+use crate::marks::sometimes;
+use crate::time::Mono;
+
+/// A write and the id that its client gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Its id.
+    pub id: RequestId,
+    /// What tells it from another request under the same id.
+    pub print: u64,
+}
+
+/// Requests of the last minutes.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    /// By id and key: a batch has one id and several keys.
+    known: BTreeMap<Name, Known>,
+    /// When each is to be forgotten, the first one first.
+    order: VecDeque<(Mono, Name)>,
+    max: usize,
+    /// What the log told, until the first view says what time it is.
+    recovered: Vec<(Token, Stamp)>,
+}
+
+/// What the memory says of a write that is to be led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// Nothing is known of it.
+    Never,
+    /// It was done.
+    Done(Stamp),
+    /// Its id belongs to another request.
+    Other,
+}
+
+/// Id and token, as bytes: in a map, alignment would cost eight bytes a name.
+type Name = [u8; 24];
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    dot: Dot,
+    print: u64,
+    /// Milliseconds since the Unix epoch, and in the lowest bit whether there was a value before.
+    at_ms_and_existed: u64,
+}
+
+impl Named {
+    /// One key of a batch. All keys of a batch have its id.
+    pub(super) fn of_part(id: RequestId, key: &Key, value: &[u8]) -> Self {
+        Self { id, print: api::print_of_part(key, value) }
+    }
+}
+
+impl Recent {
+    /// A memory of `max` requests that begins with these, the oldest first.
+    pub(super) fn new(max: usize, recovered: Vec<(Token, Stamp)>) -> Self {
+        Self { max: max.max(1), recovered, ..Self::default() }
+    }
+
+    /// Takes in what the log told, once.
+    pub(super) fn recover(&mut self, now: Mono) {
+        for (token, stamp) in std::mem::take(&mut self.recovered) {
+            sometimes!("a request was remembered through a restart");
+            self.note(token, stamp, now);
+        }
+    }
+
+    /// What became of a write of this key.
+    pub(super) fn tried(&self, token: Token, named: Named) -> Tried {
+        let own = name(named.id, token);
+        if let Some(known) = self.known.get(&own) {
+            return if known.print == named.print {
+                Tried::Done(known.stamp(named.id))
+            } else {
+                Tried::Other
+            };
+        }
+        let others = self.known.range(name(named.id, Token(0))..=name(named.id, Token::MAX));
+        let is_single = |print: u64| !api::may_have_more_keys(print);
+        let is_other =
+            others.into_iter().any(|(_, known)| is_single(known.print) || is_single(named.print));
+        if is_other { Tried::Other } else { Tried::Never }
+    }
+
+    /// Whether this says something that is not known yet.
+    pub(super) fn is_news(&self, token: Token, stamp: &Stamp) -> bool {
+        !self.known.contains_key(&name(stamp.id, token))
+    }
+
+    /// Remembers what became of a request. Of two events of one request the first stays.
+    pub(super) fn note(&mut self, token: Token, stamp: Stamp, now: Mono) {
+        self.forget(now);
+        let name = name(stamp.id, token);
+        if self.known.contains_key(&name) {
+            return;
+        }
+        self.known.insert(name, Known::of(&stamp));
+        self.order.push_back((now.plus_ms(REQUEST_MEMORY_MS), name));
+    }
+
+    /// Makes room: what is too old goes, and the oldest where there are too many.
+    fn forget(&mut self, now: Mono) {
+        while let Some((until, name)) = self.order.front().copied() {
+            if until > now && self.known.len() < self.max {
+                return;
+            }
+            self.order.pop_front();
+            self.known.remove(&name);
+        }
+    }
+}
+
+impl Known {
+    fn of(stamp: &Stamp) -> Self {
+        let at_ms_and_existed = stamp.at_ms << 1 | u64::from(stamp.existed);
+        Self { dot: stamp.dot, print: stamp.print, at_ms_and_existed }
+    }
+
+    fn stamp(&self, id: RequestId) -> Stamp {
+        let existed = self.at_ms_and_existed & 1 == 1;
+        let at_ms = self.at_ms_and_existed >> 1;
+        Stamp { id, at_ms, dot: self.dot, print: self.print, existed }
+    }
+}
+
+/// Ids in order, and of one id the keys.
+fn name(id: RequestId, token: Token) -> Name {
+    let mut name = [0; 24];
+    name[..16].copy_from_slice(&id.0.to_be_bytes());
+    name[16..].copy_from_slice(&token.0.to_be_bytes());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::Actor;
+
+    fn stamp(id: u128, seq: u64) -> Stamp {
+        let dot = Dot { actor: Actor(1), seq };
+        Stamp { id: RequestId(id), at_ms: 77, dot, print: 5, existed: seq.is_multiple_of(2) }
+    }
+
+    fn named(id: u128, print: u64) -> Named {
+        Named { id: RequestId(id), print }
+    }
+
+    #[test]
+    fn a_request_is_known_by_its_id_and_key_and_the_first_event_stays() {
+        let mut recent = Recent::new(10, Vec::new());
+        let (key, other) = (Token(1), Token(2));
+        recent.note(key, stamp(9, 1), Mono(0));
+        recent.note(key, stamp(9, 2), Mono(0));
+        assert_eq!(recent.tried(key, named(9, 5)), Tried::Done(stamp(9, 1)));
+        assert_eq!(recent.tried(key, named(9, 6)), Tried::Other);
+        assert_eq!(recent.tried(other, named(9, 7)), Tried::Never, "another key of a batch");
+        assert_eq!(recent.tried(other, named(9, 6)), Tried::Other, "not of several keys");
+        assert_eq!(recent.tried(key, named(8, 5)), Tried::Never);
+        recent.note(other, stamp(9, 4), Mono(0));
+        assert_eq!(recent.tried(other, named(9, 5)), Tried::Done(stamp(9, 4)));
+    }
+
+    #[test]
+    fn old_requests_are_forgotten_and_the_oldest_where_there_are_too_many() {
+        let mut recent = Recent::new(2, vec![(Token(1), stamp(1, 1))]);
+        recent.recover(Mono(0));
+        recent.note(Token(1), stamp(2, 2), Mono(0).plus_ms(1));
+        recent.note(Token(1), stamp(3, 3), Mono(0).plus_ms(2));
+        assert_eq!(recent.tried(Token(1), named(1, 5)), Tried::Never);
+        assert_eq!(recent.tried(Token(1), named(2, 5)), Tried::Done(stamp(2, 2)));
+        let later = Mono(0).plus_ms(2 + REQUEST_MEMORY_MS);
+        recent.note(Token(1), stamp(4, 4), later);
+        assert_eq!(recent.known.len(), 1);
+        assert_eq!(recent.order.len(), 1);
+    }
+}
