@@ -5,6 +5,7 @@
 //! what it tells its clients, rests on a disk; and which copies are left that a fault may take.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -36,6 +37,8 @@ struct Shelf {
     records: BTreeMap<u64, Inspected>,
     /// Where the last whole group ends.
     end: u64,
+    /// Nothing was ever written from here on.
+    written: u64,
 }
 
 impl Ledger {
@@ -71,9 +74,10 @@ impl Ledger {
     }
 
     /// Something was written to a file: what stood from there on is not what stands there.
-    pub(super) fn on_write(&mut self, place: Place, file: FileName, offset: u64) {
+    pub(super) fn on_write(&mut self, place: Place, file: FileName, bytes: &Range<u64>) {
         if let Some(shelf) = self.shelves.get_mut(&(place, file)) {
-            shelf.cut(offset);
+            shelf.cut(bytes.start);
+            shelf.written = shelf.written.max(bytes.end);
         }
     }
 
@@ -109,7 +113,7 @@ impl Ledger {
                     return Vec::new();
                 };
                 let (records, end) = (BTreeMap::new(), InspectedSegment::header_bytes());
-                entry.insert(Shelf { segment, records, end })
+                entry.insert(Shelf { segment, records, end, written: stable.len() as u64 })
             }
         };
         shelf.read_on(stable)
@@ -158,7 +162,7 @@ impl Ledger {
     }
 
     /// These bytes of a file are damaged: the records that they touch are no copies any more.
-    pub(super) fn spoil(&mut self, place: Place, file: FileName, bytes: &std::ops::Range<u64>) {
+    pub(super) fn spoil(&mut self, place: Place, file: FileName, bytes: &Range<u64>) {
         if let Some(shelf) = self.shelves.get_mut(&(place, file)) {
             shelf.records.retain(|_, record| {
                 record.offset >= bytes.end || record.offset + record.length <= bytes.start
@@ -188,7 +192,7 @@ impl Ledger {
         &self,
         place: Place,
         file: FileName,
-        bytes: std::ops::Range<u64>,
+        bytes: Range<u64>,
     ) -> Option<Vec<&Inspected>> {
         let shelf = self.shelves.get(&(place, file))?;
         let records = shelf.records.range(..bytes.end).map(|(_, record)| record);
@@ -267,8 +271,9 @@ impl Ledger {
 impl Shelf {
     /// Takes in the whole groups that follow, and returns their events.
     fn read_on(&mut self, stable: &[u8]) -> Vec<Event> {
-        let start = usize::try_from(self.end).expect("a simulated file fits memory");
-        let mut found = self.segment.records(stable.get(start..).unwrap_or_default(), self.end);
+        let place = |offset| usize::try_from(offset).expect("a simulated file fits memory");
+        let new = place(self.end)..place(self.written).min(stable.len());
+        let mut found = self.segment.records(stable.get(new).unwrap_or_default(), self.end);
         let is_commit = |record: &Inspected| matches!(record.contents, InspectedKind::Commit);
         let whole = found.iter().rposition(is_commit).map_or(0, |last| last + 1);
         found.truncate(whole);

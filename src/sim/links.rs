@@ -78,7 +78,7 @@ impl World {
         place: Place,
         from: Place,
         (from_life, to_life): (u64, u64),
-        bytes: &Bytes,
+        bytes: Bytes,
     ) {
         let life = self.machines[place].life;
         let is_linked = self.machines[place].links.contains_key(&from);
@@ -88,7 +88,7 @@ impl World {
             // What a kernel does with bytes for a connection that it does not know.
             return self.reset(from, from_life, place, to_life);
         }
-        self.note(place, "frame", bytes);
+        self.note(place, "frame", &bytes);
         let facts = Facts::Arrived { from, heard: true };
         self.trace.explain(|| Said { facts, ..Said::default() });
         let node = self.machines[from].settings.node();

@@ -12,7 +12,7 @@ use super::options::Options;
 use super::process::{Birth, Process};
 use crate::cluster::Settings;
 use crate::config::{Config, Durability};
-use crate::store::{DiskOp, LogConfig};
+use crate::store::{DiskOp, IoId, LogConfig};
 
 /// One computer: what outlives its processes, and the process of now.
 #[derive(Debug)]
@@ -21,7 +21,8 @@ pub(super) struct Machine {
     /// Number of the process of now, or of the last one.
     pub(super) life: u64,
     pub(super) disk: SimDisk,
-    pub(super) in_flight: Vec<DiskOp>,
+    /// Operations of its log that its disk has not carried out yet.
+    pub(super) in_flight: Vec<(IoId, DiskOp)>,
     pub(super) trouble: Trouble,
     pub(super) settings: Settings,
     pub(super) clock: WallClock,

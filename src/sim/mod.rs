@@ -21,6 +21,7 @@
 //! Times are virtual, in microseconds; nodes have places from 0, and people call them n1, n2 and so
 //! on.
 
+mod agenda;
 pub mod application;
 mod budget;
 mod chance;

@@ -28,6 +28,9 @@ use crate::turn::{HeldBack, Turn, Worker};
 use crate::wire::peer::{self, Frame, Greeting, Link};
 use crate::wire::{Call, Connection, Facts};
 
+/// Bytes of most frames: their buffers need not grow.
+const FRAME_BYTES: usize = 256;
+
 /// What a life of a node is started with.
 #[derive(Clone, Debug)]
 pub(super) struct Birth {
@@ -253,7 +256,7 @@ impl Process {
         &mut self,
         now: Now,
         from: NodeId,
-        bytes: &[u8],
+        bytes: Bytes,
         out: &mut Vec<Effect>,
     ) -> bool {
         let Some(running) = &mut self.running else { return true };
@@ -536,7 +539,7 @@ fn send_control(ready: Vec<(NodeId, cluster::Message)>, out: &mut Vec<Effect>) {
 }
 
 fn encode(frame: &Frame) -> Bytes {
-    let mut bytes = BytesMut::new();
+    let mut bytes = BytesMut::with_capacity(FRAME_BYTES);
     peer::encode(frame, &mut bytes).expect("no message of a simulation is longer than a frame");
     bytes.freeze()
 }

@@ -1,5 +1,7 @@
 //! What happens at a disk of the world: the operation, and what an observer learns from it.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -10,6 +12,30 @@ use super::faults::Astray;
 use super::network::Place;
 use super::world::World;
 use crate::store::{DiskDone, DiskError, DiskOp, FileName};
+
+/// What an operation does to the files of a disk, for who watches them.
+enum Change {
+    Gone(FileName),
+    Written(FileName, Range<u64>),
+    Synced(FileName),
+    Renamed(FileName, FileName),
+    Nothing,
+}
+
+impl Change {
+    fn of(op: &DiskOp) -> Self {
+        match op {
+            DiskOp::Create { file, .. } | DiskOp::Remove { file } => Self::Gone(*file),
+            DiskOp::Write { file, offset, parts } => {
+                let length: usize = parts.iter().map(Bytes::len).sum();
+                Self::Written(*file, *offset..*offset + length as u64)
+            }
+            DiskOp::Sync { file } => Self::Synced(*file),
+            DiskOp::Rename { from, to } => Self::Renamed(*from, *to),
+            DiskOp::List | DiskOp::Read { .. } | DiskOp::SyncDir | DiskOp::Space => Self::Nothing,
+        }
+    }
+}
 
 impl World {
     /// Lets a disk carry out an operation, and notes what lies on it then.
@@ -27,28 +53,21 @@ impl World {
         if let DiskOp::Write { file, offset, parts } = &op {
             self.lead_astray(place, *file, *offset, parts);
         }
-        let names = op.clone();
+        let change = Change::of(&op);
         let result = self.machines[place].disk.perform(op, chance);
         let disk = &self.machines[place].disk;
-        match names {
-            DiskOp::Create { file, .. } | DiskOp::Remove { file } => {
-                self.ledger.on_remove(place, file);
-            }
-            DiskOp::Write { file, offset, .. } => self.ledger.on_write(place, file, offset),
-            DiskOp::Sync { file } if result.is_ok() => {
+        match change {
+            Change::Gone(file) => self.ledger.on_remove(place, file),
+            Change::Written(file, bytes) => self.ledger.on_write(place, file, &bytes),
+            Change::Synced(file) if result.is_ok() => {
                 for (partition, dot) in self.ledger.on_sync(place, node, disk, file) {
                     self.history.stored(place, partition, dot);
                 }
             }
-            DiskOp::Rename { from, to } if result.is_ok() => {
+            Change::Renamed(from, to) if result.is_ok() => {
                 self.ledger.on_rename(place, from, to);
             }
-            DiskOp::List
-            | DiskOp::Read { .. }
-            | DiskOp::Sync { .. }
-            | DiskOp::Rename { .. }
-            | DiskOp::SyncDir
-            | DiskOp::Space => {}
+            Change::Synced(_) | Change::Renamed(..) | Change::Nothing => {}
         }
         result
     }

@@ -2,12 +2,12 @@
 //!
 //! Nothing here knows what a node should do; that is the business of the oracles.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rand::RngExt as _;
 
+use super::agenda::Agenda;
 use super::application::Driver;
 use super::budget::Budget;
 use super::chance::{Chance, Family};
@@ -25,7 +25,7 @@ use super::trace::{EventId, Lane, Trace};
 use super::watch::{PutId, Undurable};
 use crate::causality::NodeId;
 use crate::hash::Key;
-use crate::store::{DiskOp, IoId, ReadId};
+use crate::store::{DiskError, DiskOp, IoId, ReadId};
 use crate::time::{Mono, Now};
 
 /// Time until a process that ended by itself is started again, ...
@@ -46,8 +46,9 @@ const TURN_US: u64 = 40;
 pub struct World {
     pub(super) scenario: Scenario,
     pub(super) now_us: u64,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    scheduled: u64,
+    agenda: Agenda<Scheduled>,
+    /// Room for what a process wants, kept from one event to the next.
+    effects: Vec<Effect>,
     pub(super) machines: Vec<Machine>,
     pub(super) network: Network,
     pub(super) places: BTreeMap<NodeId, Place>,
@@ -136,8 +137,6 @@ pub struct Tally {
 
 #[derive(Debug)]
 struct Scheduled {
-    at_us: u64,
-    order: u64,
     event: Happening,
     /// The kept event that it came of.
     cause: Option<EventId>,
@@ -147,7 +146,7 @@ struct Scheduled {
 #[derive(Debug)]
 pub(super) enum Happening {
     /// An operation of the log completes.
-    Disk { place: Place, life: u64, id: IoId, op: DiskOp },
+    Disk { place: Place, life: u64, id: IoId },
     /// A cold record arrives.
     Read { place: Place, life: u64, shard: u16, id: ReadId, op: DiskOp },
     /// A shard takes its turn.
@@ -194,8 +193,8 @@ impl World {
         network.faults.clone_from(&options.network);
         let mut world = Self {
             now_us: 1_000_000,
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            agenda: Agenda::default(),
+            effects: Vec::new(),
             machines,
             network,
             places,
@@ -244,11 +243,9 @@ impl World {
 
     /// Lets everything happen that is due until `until_us`.
     pub fn run_until(&mut self, until_us: u64) {
-        while !self.is_decided()
-            && self.queue.peek().is_some_and(|Reverse(next)| next.at_us <= until_us)
-        {
-            let Some(Reverse(next)) = self.queue.pop() else { break };
-            self.now_us = self.now_us.max(next.at_us);
+        while !self.is_decided() {
+            let Some((at_us, next)) = self.agenda.take_due(until_us) else { break };
+            self.now_us = self.now_us.max(at_us);
             self.trace.resume(next.cause);
             if let Some(later_us) = self.postponed(&next.event) {
                 self.schedule(later_us - self.now_us, next.event);
@@ -275,10 +272,8 @@ impl World {
     }
 
     pub(super) fn schedule(&mut self, delay_us: u64, event: Happening) {
-        self.scheduled += 1;
-        let at_us = self.now_us + delay_us;
         let cause = self.trace.cause();
-        self.queue.push(Reverse(Scheduled { at_us, order: self.scheduled, event, cause }));
+        self.agenda.plan(self.now_us + delay_us, Scheduled { event, cause });
     }
 
     /// Whether the process of `place` lives and is in this life.
@@ -328,7 +323,7 @@ impl World {
 
     fn happen(&mut self, event: Happening) {
         match event {
-            Happening::Disk { place, life, id, op } => self.on_disk(place, life, id, op),
+            Happening::Disk { place, life, id } => self.on_disk(place, life, id),
             Happening::Read { place, life, shard, id, op } => {
                 self.on_read(place, life, shard, id, op);
             }
@@ -347,7 +342,7 @@ impl World {
                 }
             }
             Happening::Frame { place, from, lives, bytes } => {
-                self.on_frame(place, from, lives, &bytes);
+                self.on_frame(place, from, lives, bytes);
             }
             Happening::Dial { place, life, addr } => self.on_dial(place, life, addr),
             Happening::Greeting { place, life, from, from_life, step } => {
@@ -423,13 +418,14 @@ impl World {
         act: impl FnOnce(&mut Process, Now, &mut Vec<Effect>),
     ) {
         let now = self.now(place);
-        let mut effects = Vec::new();
         let Some(process) = &mut self.machines[place].process else { return };
         self.tally.events += 1;
+        let mut effects = std::mem::take(&mut self.effects);
         act(process, now, &mut effects);
-        for effect in effects {
+        for effect in effects.drain(..) {
             self.carry_out(place, effect);
         }
+        self.effects = effects;
         self.plan_wake(place);
     }
 
@@ -455,8 +451,8 @@ impl World {
                 // Those that are under way tell it from others of the same instant.
                 let under_way = self.machines[place].in_flight.len() as u64;
                 let delay = self.disk_delay(place, under_way);
-                self.machines[place].in_flight.push(op.clone());
-                self.schedule(delay, Happening::Disk { place, life, id, op });
+                self.machines[place].in_flight.push((id, op));
+                self.schedule(delay, Happening::Disk { place, life, id });
             }
             Effect::Read(shard, read) => {
                 let (offset, length) = (read.offset, read.length);
@@ -540,24 +536,25 @@ impl World {
         self.chance.at(Family::Wire, client, self.now_us, 0).random_range(50..200)
     }
 
-    fn on_disk(&mut self, place: Place, life: u64, id: IoId, op: DiskOp) {
+    fn on_disk(&mut self, place: Place, life: u64, id: IoId) {
         if !self.is_alive(place, life) {
             return;
         }
         let mut chance = self.chance.at(Family::Disk, place, self.now_us, 2);
-        let machine = &mut self.machines[place];
-        if let Some(index) = machine.in_flight.iter().position(|other| *other == op) {
-            machine.in_flight.remove(index);
-        }
-        let failing = op.clone();
+        let in_flight = &mut self.machines[place].in_flight;
+        let index = in_flight.iter().position(|(other, _)| *other == id);
+        let Some((_, op)) = index.map(|index| in_flight.remove(index)) else { return };
+        let stores = stores(&op);
         let result = self.perform(place, op, &mut chance);
         self.note(place, "disk", &id.0.to_le_bytes());
         if let Err(error) = &result {
             self.keep(Lane::Node(place), "disk error", || Said::text(format!("{error:?}")));
         }
-        let returned = result.clone();
-        self.with(place, |process, now, out| process.on_disk(now, id, returned, out));
-        self.check_failure((place, life), &failing, &result);
+        let failed = stores.filter(|_| matches!(result, Err(DiskError::Failed(_))));
+        self.with(place, |process, now, out| process.on_disk(now, id, result, out));
+        if let Some(what) = failed {
+            self.check_failure((place, life), what);
+        }
     }
 
     fn on_read(&mut self, place: Place, life: u64, shard: u16, id: ReadId, op: DiskOp) {
@@ -606,7 +603,7 @@ impl World {
         let in_flight = std::mem::take(&mut machine.in_flight);
         let links = std::mem::take(&mut machine.links);
         let mut chance = self.chance.at(Family::Disk, place, self.now_us, 4);
-        for op in in_flight {
+        for (_, op) in in_flight {
             if chance.random() {
                 // Nobody is left to hear of it.
                 let _ = self.perform(place, op, &mut chance);
@@ -622,22 +619,17 @@ impl World {
     }
 }
 
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at_us, self.order) == (other.at_us, other.order)
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at_us, self.order).cmp(&(other.at_us, other.order))
+/// The name of an operation after which a process relies on what it stored; `None` = of no such.
+fn stores(op: &DiskOp) -> Option<&'static str> {
+    match op {
+        DiskOp::Write { .. } => Some("a write"),
+        DiskOp::Sync { .. } => Some("a sync"),
+        DiskOp::SyncDir => Some("the sync of its directory"),
+        DiskOp::List
+        | DiskOp::Create { .. }
+        | DiskOp::Read { .. }
+        | DiskOp::Rename { .. }
+        | DiskOp::Remove { .. }
+        | DiskOp::Space => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::causality::PartitionClock;
 use crate::hash::PartitionId;
 use crate::sim::network::Place;
 use crate::sim::world::World;
-use crate::store::{Damage, DiskDone, DiskError, DiskOp};
+use crate::store::{Damage, DiskError};
 
 impl World {
     /// A process found its log.
@@ -37,26 +37,10 @@ impl World {
         }
     }
 
-    /// An operation of the log has returned, and its process had its say.
-    pub(in crate::sim) fn check_failure(
-        &mut self,
-        (place, life): (Place, u64),
-        op: &DiskOp,
-        result: &Result<DiskDone, DiskError>,
-    ) {
-        let is_fatal = match op {
-            DiskOp::Write { .. } | DiskOp::Sync { .. } | DiskOp::SyncDir => {
-                matches!(result, Err(DiskError::Failed(_)))
-            }
-            DiskOp::List
-            | DiskOp::Create { .. }
-            | DiskOp::Read { .. }
-            | DiskOp::Rename { .. }
-            | DiskOp::Remove { .. }
-            | DiskOp::Space => false,
-        };
-        if is_fatal && self.is_alive(place, life) {
-            let text = format!("n{} goes on after {op:?} failed", place + 1);
+    /// An operation that was to store something has failed, and its process had its say.
+    pub(in crate::sim) fn check_failure(&mut self, (place, life): (Place, u64), what: &str) {
+        if self.is_alive(place, life) {
+            let text = format!("n{} goes on after {what} failed", place + 1);
             self.complain("W4 a failed write or sync ends the process", text);
         }
     }
