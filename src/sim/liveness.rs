@@ -37,11 +37,12 @@ impl World {
         }
         self.mend();
         self.run_until(self.now_us + DETECTION_US);
-        if !self.wait(|world| world.is_one_cluster(&core)) {
+        if self.wait(|world| world.is_one_cluster(&core)) {
+            self.question(&core);
+        } else {
             let text = format!("{:?} do not find one another: {}", named(&core), self.states());
-            return self.complain(PROMISE, text);
+            self.complain(PROMISE, text);
         }
-        self.question(&core);
         for machine in &mut self.machines {
             machine.is_kept_down = false;
         }
@@ -105,4 +106,27 @@ impl World {
 /// The names of nodes.
 fn named(places: &[Place]) -> Vec<String> {
     places.iter().map(|place| format!("n{}", place + 1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::options::Options;
+    use crate::sim::scenario::Scenario;
+
+    #[test]
+    fn a_core_that_does_not_find_itself_is_one_violation_and_leaves_nobody_down() {
+        let options = Options { core_first: true, ..Options::calm(3) };
+        let mut world = World::new(Scenario::of("no core", options), false);
+        world.run_until(4_000_000);
+        for place in [0, 1] {
+            world.stop(place);
+            world.machines[place].is_kept_down = true;
+        }
+        world.demand_liveness();
+        let broken: Vec<&str> =
+            world.history.violations().iter().map(|violation| violation.invariant).collect();
+        assert_eq!(broken, [PROMISE]);
+        assert!(world.machines.iter().all(|machine| !machine.is_kept_down));
+    }
 }
