@@ -3,9 +3,11 @@
 //! Every candidate is a scenario like any other, and counts if it breaks the same promise. Leaving
 //! something out shifts the draws of what is left, so a small candidate is tried under a few seeds
 //! before it is given up. The order is that of the largest cuts: what happens after the violation,
-//! other keys, whole families of chance, single steps, nodes, and then the world itself. Source of
-//! the search over steps: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing
-//! Input", 2002.
+//! other keys, whole kinds of faults, whole clients, all but the last steps, families of chance,
+//! single steps, nodes, idle time, and then the world itself. Source of the search over steps:
+//! Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002.
+
+use std::collections::BTreeSet;
 
 use super::disk::DiskFaults;
 use super::faults::Fault;
@@ -20,6 +22,8 @@ use crate::api::Level;
 const TAIL_US: u64 = 1_000_000;
 /// Most seeds under which a candidate is tried.
 const SEEDS_MAX: usize = 8;
+/// Steps that a scenario may have to be looked at one by one.
+const FEW: usize = 40;
 /// Steps of candidates that are tried, over all their seeds, per candidate.
 const STEPS_PER_CANDIDATE: usize = 1_000;
 
@@ -76,12 +80,16 @@ impl Search<'_> {
     fn everything(&mut self) {
         self.shorter();
         self.only_the_key();
+        self.fewer_kinds();
+        self.fewer_clients();
+        self.only_the_last();
         self.calmer();
         // Fewer nodes allow fewer steps, and the other way round.
         loop {
             let before = self.size();
             self.fewer_steps(|step| matches!(step.action, Action::Ask(_)));
             self.fewer_steps(|step| matches!(step.action, Action::Fault(_)));
+            self.sooner();
             self.fewer_nodes();
             self.calmer();
             self.plainer();
@@ -90,6 +98,81 @@ impl Search<'_> {
             }
         }
         self.tighter();
+    }
+
+    /// Drops all faults, and then each kind of them in turn.
+    fn fewer_kinds(&mut self) {
+        let mut candidate = self.best.clone();
+        candidate.steps.retain(|step| matches!(step.action, Action::Ask(_)));
+        if self.attempt_under(SEEDS_MAX, candidate) {
+            return;
+        }
+        let kinds = |step: &Step| match &step.action {
+            // What ends another fault has no sense without it, and goes with it.
+            Action::Fault(Fault::Start(_)) => Some("crash"),
+            Action::Fault(Fault::Heal | Fault::OneWay(..)) => Some("partition"),
+            Action::Fault(fault) => Some(fault.word()),
+            Action::Ask(_) => None,
+        };
+        let found: BTreeSet<&str> = self.best.steps.iter().filter_map(kinds).collect();
+        for kind in found {
+            let mut candidate = self.best.clone();
+            candidate.steps.retain(|step| kinds(step) != Some(kind));
+            self.attempt_other(candidate);
+        }
+    }
+
+    /// Silences each client in turn.
+    fn fewer_clients(&mut self) {
+        for client in 0..self.best.clients.len() {
+            let mut candidate = self.best.clone();
+            candidate.steps.retain(|step| match &step.action {
+                Action::Fault(_) => true,
+                Action::Ask(operation) => operation.client != client,
+            });
+            self.attempt_other(candidate);
+        }
+    }
+
+    /// Keeps the last few steps only, of both sorts or of one; as few as possible.
+    fn only_the_last(&mut self) {
+        let sorts: [fn(&Step) -> bool; 3] = [
+            |_| true,
+            |step| matches!(step.action, Action::Ask(_)),
+            |step| matches!(step.action, Action::Fault(_)),
+        ];
+        for sort in sorts {
+            let count = self.best.steps.iter().filter(|step| sort(step)).count();
+            let mut kept = 4;
+            while kept < count && !self.is_over {
+                let mut candidate = self.best.clone();
+                let mut left = count;
+                candidate.steps.retain(|step| {
+                    left -= usize::from(sort(step));
+                    !sort(step) || left < kept
+                });
+                if self.attempt(candidate) {
+                    break;
+                }
+                kept *= 2;
+            }
+        }
+    }
+
+    /// Drops time in which nothing happens.
+    fn sooner(&mut self) {
+        for longest_us in [20_000, 100_000, 500_000, 2_000_000] {
+            let mut candidate = self.best.clone();
+            let (mut before_us, mut at_us) = (0, 0);
+            for step in &mut candidate.steps {
+                at_us += (step.at_us - before_us).min(longest_us);
+                before_us = step.at_us;
+                step.at_us = at_us;
+            }
+            if self.attempt_other(candidate) {
+                return;
+            }
+        }
     }
 
     /// Drops every question that is not about the key of the violation.
@@ -133,7 +216,7 @@ impl Search<'_> {
             options.network = NetworkFaults::default();
             options.disk = DiskFaults::default();
         };
-        let cuts: [&dyn Fn(&mut Options); 15] = [
+        let cuts: [&dyn Fn(&mut Options); 23] = [
             &all,
             &|options| options.network = NetworkFaults::default(),
             &|options| options.disk = DiskFaults::default(),
@@ -141,13 +224,21 @@ impl Search<'_> {
             &|options| options.network.duplicate = 0,
             &|options| options.network.corrupt = 0,
             &|options| options.network.straggler = 0,
+            &|options| options.network.stale = 0,
+            &|options| options.network.queue = 0,
             &|options| options.disk.write_error = 0,
             &|options| options.disk.sync_error = 0,
+            &|options| options.disk.open_error = 0,
+            &|options| options.disk.read_error = 0,
+            &|options| options.disk.read_flip = 0,
             &|options| options.disk.names_reorder = false,
             &|options| options.disk_us = calm.disk_us,
             &|options| options.shards = 1,
             &|options| options.segment_bytes = calm.segment_bytes,
+            &|options| options.birth_trouble_us = 0,
             &|options| options.birth_crashes = 0,
+            &|options| options.birth_crashes = options.birth_crashes.min(1),
+            &|options| options.birth_crashes = options.birth_crashes.saturating_sub(1),
             &|options| options.core_first = false,
         ];
         for cut in cuts {
@@ -200,6 +291,9 @@ impl Search<'_> {
 
     /// Asks plainly where that is enough.
     fn plainer(&mut self) {
+        if self.best.steps.len() > FEW {
+            return;
+        }
         for index in 0..self.best.steps.len() {
             let Action::Ask(operation) = &self.best.steps[index].action else { continue };
             let mut plain = vec![operation.clone(); 2];
@@ -222,7 +316,7 @@ impl Search<'_> {
         }
     }
 
-    /// Drops clients that ask nothing, and time in which nothing happens.
+    /// Drops clients that ask nothing.
     fn tighter(&mut self) {
         let mut candidate = self.best.clone();
         let mut clients = Vec::new();
@@ -238,19 +332,6 @@ impl Search<'_> {
         }
         candidate.clients = clients;
         self.attempt_other(candidate);
-        for divisor in [8, 4, 2] {
-            let mut candidate = self.best.clone();
-            let mut before_us = 0;
-            let mut at_us = 0;
-            for step in &mut candidate.steps {
-                at_us += (step.at_us - before_us) / divisor;
-                before_us = step.at_us;
-                step.at_us = at_us;
-            }
-            if self.attempt_other(candidate) {
-                break;
-            }
-        }
         let mut candidate = self.best.clone();
         candidate.options.keys = 1;
         candidate.options.think_us = Options::calm(0).think_us;
