@@ -13,6 +13,7 @@
 //! "All File Systems Are Not Created Equal", OSDI 2014.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use rand::RngExt as _;
@@ -213,6 +214,16 @@ impl SimDisk {
             if let Some(byte) = image.get_mut(offset) {
                 *byte ^= 1 << (bit % 8);
             }
+        }
+    }
+
+    /// Bytes at rest are zeros from now on, in both images.
+    pub fn blank(&mut self, file: FileName, bytes: &Range<u64>) {
+        let Ok(inode) = self.inode(file) else { return };
+        let place = |offset| usize::try_from(offset).expect("a simulated offset fits memory");
+        for image in [&mut inode.cache, &mut inode.stable] {
+            let end = place(bytes.end).min(image.len());
+            image[place(bytes.start).min(end)..end].fill(0);
         }
     }
 
@@ -550,6 +561,20 @@ mod tests {
         let after = contents(&mut disk, &mut rng).expect("its name was synced");
         let wrong: Vec<usize> = (0..before.len()).filter(|&at| before[at] != after[at]).collect();
         assert_eq!(wrong, [usize::try_from(damage.offset).expect("it fits")]);
+    }
+
+    #[test]
+    fn a_sector_that_is_gone_is_zeros_and_nothing_beside_it() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut disk = filled(&mut rng);
+        for op in [write(512, &[7; 1_024]), DiskOp::Sync { file: FILE }] {
+            assert!(disk.perform(op, &mut rng).is_ok());
+        }
+        disk.blank(FILE, &(512..1_024));
+        disk.lose_power(&mut rng);
+        let after = contents(&mut disk, &mut rng).expect("its name was synced");
+        assert_eq!(&after[..5], b"first");
+        assert_eq!((&after[512..1_024], &after[1_024..1_536]), (&[0; 512][..], &[7; 512][..]));
     }
 
     #[test]

@@ -208,6 +208,21 @@ impl Ledger {
             .collect()
     }
 
+    /// The newest record of every key on the disk of a node: file, offset, length.
+    pub(super) fn all_newest(&self, place: Place) -> Vec<(FileName, u64, u64)> {
+        let mut newest: BTreeMap<&Key, (u64, (FileName, u64, u64))> = BTreeMap::new();
+        for (file, shelf) in self.shelves_of(place) {
+            for found in shelf.records.values() {
+                if let InspectedKind::Key(record) = &found.contents {
+                    let here = (found.lsn, (file, found.offset, found.length));
+                    let known = newest.entry(&record.key).or_insert(here);
+                    *known = (*known).max(here);
+                }
+            }
+        }
+        newest.into_values().map(|(_, lies)| lies).collect()
+    }
+
     /// Whether a newer record of its key lies on the same disk.
     pub(super) fn is_replaced(&self, place: Place, lsn: u64, key: &Key) -> bool {
         self.shelves_of(place).flat_map(|(_, shelf)| shelf.records.values()).any(|found| {

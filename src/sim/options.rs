@@ -176,7 +176,7 @@ impl Options {
         options.bulks = [4, 8, 30][rng.random_range(0..3)];
         // Short segments are rolled, sealed and compacted many times in a run.
         options.segment_bytes = [16, 16, 64][rng.random_range(0..3)] * 1024;
-        options.birth_crashes = [0, 0, 2, 5][rng.random_range(0..4)];
+        options.birth_crashes = [0, 0, 2, 4][rng.random_range(0..4)];
         options
     }
 }

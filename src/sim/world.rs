@@ -36,8 +36,8 @@ const SHORT_LIFE_US: u64 = 5_000_000;
 const DOUBLINGS_MAX: u32 = 3;
 /// Clients that ask nothing before the end, and then how every key stands.
 const JUDGES: usize = 4;
-/// Time within which most clusters are born.
-const BIRTH_US: u64 = 4_000_000;
+/// Time within which a cluster is born once its nodes are all there.
+const BIRTH_US: u64 = 1_300_000;
 /// Longest time between two inputs of a shard that may become one turn.
 const TURN_US: u64 = 40;
 
@@ -228,16 +228,18 @@ impl World {
     }
 
     /// Lets nodes die and come back while the cluster is about to be born: promises are made then.
+    /// One dies when all have been together for about as long as a birth takes.
     fn trouble_birth(&mut self) {
+        let mut at_us = 0;
         for index in 0..self.scenario.options.birth_crashes {
             let mut rng = self.chance.at(Family::Process, index, 0, 1);
             let place = rng.random_range(0..self.machines.len());
-            let at_us = rng.random_range(100_000..BIRTH_US);
-            let back_us = rng.random_range(1_000..1_000_000);
-            let fault =
-                if rng.random() { Fault::Crash(place) } else { Fault::PowerLoss(vec![place]) };
+            at_us += rng.random_range(BIRTH_US / 2..2 * BIRTH_US);
+            let is_crash = rng.random();
+            let fault = if is_crash { Fault::Crash(place) } else { Fault::PowerLoss(vec![place]) };
             self.schedule(at_us, Happening::Fault(fault));
-            self.schedule(at_us + back_us, Happening::Fault(Fault::Start(place)));
+            at_us += rng.random_range(1_000..300_000);
+            self.schedule(at_us, Happening::Fault(Fault::Start(place)));
         }
     }
 

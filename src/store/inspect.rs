@@ -26,6 +26,13 @@ pub struct Inspected {
     pub contents: InspectedKind,
 }
 
+impl Inspected {
+    /// Bytes of a record in front of what it says of a key.
+    pub fn header_bytes() -> u64 {
+        to_u64(HEADER_BYTES)
+    }
+}
+
 /// What a record is to an observer.
 #[derive(Clone, Debug)]
 pub enum InspectedKind {

@@ -75,7 +75,7 @@ pub enum Part {
 
 const NODE: (&str, Shape) = ("node", Shape::Node);
 const SPAN: (&str, Shape) = ("for", Shape::Time);
-const ROTTING: &[&str] = &["anywhere", "record", "sealed"];
+const ROTTING: &[&str] = &["anywhere", "record", "newest", "header", "sector", "sealed"];
 
 /// Every fault.
 pub const CATALOGUE: &[Kind] = &[
@@ -201,7 +201,8 @@ pub const CATALOGUE: &[Kind] = &[
     Kind {
         name: "rot",
         area: Area::Disk,
-        does: "a bit flips at rest: anywhere, in a record, or in a record of a sealed segment",
+        does: "a bit flips at rest: anywhere, in a record, in the newest record of a key or its \
+               header, or in a record of a sealed segment; or a sector with such a record is zeros",
         fields: &[NODE, ("where", Shape::Word(ROTTING))],
         waits_for: None,
     },
@@ -404,12 +405,16 @@ impl NodeFault {
 }
 
 impl Rotting {
-    const ALL: [Self; 3] = [Self::Anywhere, Self::Record, Self::Sealed];
+    const ALL: [Self; 6] =
+        [Self::Anywhere, Self::Record, Self::Newest, Self::Header, Self::Sector, Self::Sealed];
 
     fn name(self) -> &'static str {
         match self {
             Self::Anywhere => "anywhere",
             Self::Record => "record",
+            Self::Newest => "newest",
+            Self::Header => "header",
+            Self::Sector => "sector",
             Self::Sealed => "sealed",
         }
     }

@@ -5,9 +5,11 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use super::Fault;
 use crate::sim::chance::Family;
+use crate::sim::disk::SECTOR_BYTES;
 use crate::sim::network::Place;
 use crate::sim::world::World;
 use crate::store::FileName;
+use crate::store::inspect::Inspected;
 
 /// Draws until a bit is found that may rot.
 const DRAWS_MAX: u32 = 20;
@@ -57,6 +59,12 @@ pub enum Rotting {
     Anywhere,
     /// In some record.
     Record,
+    /// In the newest record of some key: most others are replaced already.
+    Newest,
+    /// Likewise, in what stands in front of it: its length, its number, what it is about.
+    Header,
+    /// The whole sector in which such a record begins is zeros.
+    Sector,
     /// In a record of a segment that is not appended to any more.
     Sealed,
 }
@@ -118,14 +126,28 @@ impl World {
         let mut chance = self.chance.at(Family::Damage, place, self.now_us, 0);
         for _ in 0..DRAWS_MAX {
             let Some((file, offset)) = self.draw_byte(place, rotting, &mut chance) else { return };
-            let bytes = offset..offset + 1;
-            if self.ledger.is_settled(place, file, offset) && self.may_damage(place, file, &bytes) {
-                let bit = chance.random();
-                self.machines[place].disk.rot(file, offset, bit);
+            let bytes = match rotting {
+                Rotting::Sector => {
+                    let start = offset / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
+                    start..start + SECTOR_BYTES as u64
+                }
+                Rotting::Anywhere
+                | Rotting::Record
+                | Rotting::Newest
+                | Rotting::Header
+                | Rotting::Sealed => offset..offset + 1,
+            };
+            let last = bytes.end - 1;
+            if self.ledger.is_settled(place, file, last) && self.may_damage(place, file, &bytes) {
+                if rotting == Rotting::Sector {
+                    self.machines[place].disk.blank(file, &bytes);
+                } else {
+                    self.machines[place].disk.rot(file, offset, chance.random());
+                }
                 self.ledger.spoil(place, file, &bytes);
                 self.tally.rotten_bits += 1;
                 self.trace.note(self.now_us, Some(place), "rot", &offset.to_le_bytes(), || {
-                    format!("a bit of {file} at {offset}")
+                    format!("{rotting:?}, {file} at {bytes:?}")
                 });
                 return;
             }
@@ -142,15 +164,25 @@ impl World {
             let drawn = self.machines[place].disk.draw_byte(rng, |_| true)?;
             return Some((drawn.file, drawn.offset));
         }
-        let mut records = self.ledger.all(place);
-        if rotting == Rotting::Sealed {
-            let newest = records.iter().map(|record| record.0).max();
-            records.retain(|record| Some(record.0) != newest);
-        }
+        let records = match rotting {
+            Rotting::Anywhere | Rotting::Record => self.ledger.all(place),
+            Rotting::Newest | Rotting::Header | Rotting::Sector => self.ledger.all_newest(place),
+            Rotting::Sealed => {
+                let mut records = self.ledger.all(place);
+                let newest = records.iter().map(|record| record.0).max();
+                records.retain(|record| Some(record.0) != newest);
+                records
+            }
+        };
         if records.is_empty() {
             return None;
         }
         let (file, offset, length) = records[rng.random_range(0..records.len())];
+        let length = match rotting {
+            Rotting::Header => Inspected::header_bytes(),
+            Rotting::Sector => 1,
+            Rotting::Anywhere | Rotting::Record | Rotting::Newest | Rotting::Sealed => length,
+        };
         Some((file, rng.random_range(offset..offset + length)))
     }
 
@@ -183,14 +215,44 @@ impl World {
         self.budget.takes(&self.ledger, place, places, replicas, (file, bytes))
     }
 
-    pub(super) fn draw_rot(&mut self) -> Vec<(u64, Fault)> {
-        let place = self.draw_place();
-        let rotting = match self.chance.fault.random_range(0..4_u8) {
-            0 => Rotting::Anywhere,
-            1 | 2 => Rotting::Record,
-            _ => Rotting::Sealed,
+    /// One of the few disks of a run that forget: the budget would spare all others anyway.
+    fn draw_bad_disk(&mut self) -> Place {
+        let nodes = self.machines.len();
+        let minority = usize::from(self.scenario.options.replicas).saturating_sub(1) / 2;
+        let first = self.chance.at(Family::Damage, 0, 0, 0).random_range(0..nodes);
+        (first + self.chance.fault.random_range(0..minority.max(1))) % nodes
+    }
+
+    /// What rots on the disks of a run: most often one sort of things, so that a node which lost it
+    /// does not know what does not hide what becomes of smaller losses.
+    fn draw_rotting(&mut self) -> Rotting {
+        let sort = self.chance.at(Family::Damage, 1, 0, 0).random_range(0..4_u8);
+        let drawn = match sort {
+            0 => self.chance.fault.random_range(0..6_u8),
+            sort => sort,
         };
-        vec![(0, Fault::Disk(place, DiskFault::Rot(rotting)))]
+        match drawn {
+            1 => Rotting::Newest,
+            2 => Rotting::Header,
+            3 => Rotting::Sector,
+            4 => Rotting::Sealed,
+            5 => Rotting::Anywhere,
+            _ => Rotting::Record,
+        }
+    }
+
+    /// Damage is found by who reads: some nodes are started anew soon after it.
+    pub(super) fn draw_rot(&mut self) -> Vec<(u64, Fault)> {
+        let place = self.draw_bad_disk();
+        let rotting = self.draw_rotting();
+        let mut faults = vec![(0, Fault::Disk(place, DiskFault::Rot(rotting)))];
+        if self.chance.fault.random() {
+            let dies_us = self.chance.fault.random_range(1_000..500_000);
+            let back_us = dies_us + self.chance.fault.random_range(1_000..1_000_000);
+            faults.push((dies_us, Fault::Crash(place)));
+            faults.push((back_us, Fault::Start(place)));
+        }
+        faults
     }
 
     pub(super) fn draw_disk_error(&mut self) -> Vec<(u64, Fault)> {
@@ -200,7 +262,7 @@ impl World {
     }
 
     pub(super) fn draw_astray(&mut self) -> Vec<(u64, Fault)> {
-        let place = self.draw_place();
+        let place = self.draw_bad_disk();
         let lost = self.chance.fault.random();
         let astray = if lost { Astray::Lost } else { Astray::Misdirected };
         vec![(0, Fault::Disk(place, DiskFault::Astray(astray)))]

@@ -42,6 +42,23 @@ fn a_bit_rots_in_a_record_that_others_hold_and_on_a_minority_of_disks_only() {
 }
 
 #[test]
+fn rot_finds_the_newest_record_of_a_key_its_header_and_its_sector() {
+    let changed = |rotting| {
+        let mut world = world();
+        let before = bytes_of(&world, 0);
+        let newest = world.ledger.all_newest(0);
+        world.on_fault(Fault::Disk(0, DiskFault::Rot(rotting)));
+        let after = bytes_of(&world, 0);
+        let left = world.ledger.all_newest(0);
+        assert!(newest.iter().any(|lies| !left.contains(lies)), "{rotting:?}");
+        (0..before.len()).filter(|&at| before[at] != after[at]).count()
+    };
+    assert_eq!(changed(Rotting::Newest), 1);
+    assert_eq!(changed(Rotting::Header), 1);
+    assert!((2..=512).contains(&changed(Rotting::Sector)));
+}
+
+#[test]
 fn a_write_that_is_lost_is_in_no_memory_and_on_no_disk() {
     let mut world = world();
     world.on_fault(Fault::Disk(2, DiskFault::Astray(Astray::Lost)));

@@ -120,9 +120,14 @@ fn node_fault_in_words(fault: NodeFault) -> String {
 
 fn disk_fault_in_words(fault: &DiskFault) -> String {
     match fault {
-        DiskFault::Rot(Rotting::Anywhere | Rotting::Record | Rotting::Sealed) => {
-            String::from("a bit rots")
-        }
+        DiskFault::Rot(Rotting::Sector) => String::from("a sector is zeros"),
+        DiskFault::Rot(
+            Rotting::Anywhere
+            | Rotting::Record
+            | Rotting::Newest
+            | Rotting::Header
+            | Rotting::Sealed,
+        ) => String::from("a bit rots"),
         DiskFault::Error(number) => format!("disk fails, in {number} operations"),
         DiskFault::Astray(Astray::Lost) => String::from("the next write is lost"),
         DiskFault::Astray(Astray::Misdirected) => String::from("the next write goes astray"),
