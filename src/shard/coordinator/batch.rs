@@ -186,10 +186,15 @@ impl Shard {
         elsewhere: Option<(Place, Request, Vec<NodeId>)>,
     ) -> Result<(), Fault> {
         let request_id = request.request_id.unwrap_or_else(|| self.new_request_id());
-        let given = request.request_id.filter(|id| id.is_given());
         let Op::Batch { items, expiry, kind } = request.op else {
             unreachable!("the caller matched a batch")
         };
+        let (may_come_again, finishes) = match kind {
+            BatchKind::Finish(logged) => (true, Some(logged)),
+            BatchKind::Part => (true, None),
+            BatchKind::Any | BatchKind::Isolated => (request_id.is_given(), None),
+        };
+        let given = may_come_again.then_some(request_id);
         check_for_doubles(&items)?;
         let bytes = items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum();
         self.has_room_for(bytes)?;
@@ -200,10 +205,6 @@ impl Shard {
             .map(|(key, value)| (key.token.partition(partitions), key, value))
             .collect();
         let rid = request_id.mark();
-        let finishes = match kind {
-            BatchKind::Finish(logged) => Some(logged),
-            BatchKind::Any | BatchKind::Isolated | BatchKind::Part => None,
-        };
         let parts = self.parts(
             items,
             |(partition, ..)| *partition,

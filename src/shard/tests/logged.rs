@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::super::Table;
 use super::super::batch_log::{BATCH_LOG_BUCKET, BatchLog};
-use super::world::{Faults, World, get, put};
+use super::world::{Faults, World, delete, get, put};
 use crate::api::{BatchKind, Expiry, Fault, Op, Reply, Request, RequestId, WriteContext};
 use crate::hash::{Key, PartitionId};
 use crate::time::Mono;
@@ -152,6 +152,34 @@ fn a_batch_is_finished_though_its_coordinator_comes_back() {
 fn a_batch_outlives_the_loss_of_a_member() {
     crash_at_every_step(2, 1, true);
     crash_at_every_step(3, 1, false);
+}
+
+/// The coordinator died between the parts and the end of the log: what was deleted since must not
+/// come back when the batch is finished.
+#[test]
+fn what_was_deleted_meanwhile_stays_deleted_when_a_batch_is_finished() {
+    let mut world = world(5, 1);
+    world.ask(0, 0, batch(1));
+    let has_all = |world: &mut World| {
+        keys().iter().all(|key| {
+            let row = world.place(key).1;
+            row.iter().all(|&node| !world.table(node, key).holds_durably(key).entries.is_empty())
+        })
+    };
+    while !has_all(&mut world) {
+        assert!(world.step_once());
+    }
+    world.crash(0);
+    world.publish();
+    assert!(logs(&world) > 0, "the log is held when the coordinator dies");
+    for key in keys() {
+        assert!(matches!(world.call(1, delete(&key)), Reply::Written(_)));
+    }
+    wait_s(&mut world, 15);
+    assert_eq!(versions(&mut world, 1), BTreeSet::from([String::new()]));
+    world.heal();
+    assert_eq!(logs(&world), 0);
+    assert_eq!(versions(&mut world, 0), BTreeSet::from([String::new()]));
 }
 
 /// A holder of the log was cut off while the batch was finished: when it comes back it looks before
