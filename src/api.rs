@@ -4,6 +4,7 @@
 //! outcomes only: OK, REFUSED (never applied, now or later), UNKNOWN (may have been applied; its
 //! key must be read before it is written again).
 
+mod access;
 mod expiry;
 mod fault;
 mod request_id;
@@ -12,6 +13,7 @@ mod session;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use access::{Access, BadTokens, Denial, Grant, Role, TOKEN_BYTES, Tokens, is_name};
 pub use expiry::{EXPIRY_MS_MAX, Expiry};
 pub use fault::{Fault, Outcome};
 pub use request_id::{RequestId, may_have_more_keys, print_of_part};

@@ -32,7 +32,7 @@ pub struct Config {
     pub node_id: Option<String>,
     /// Where everything that the node must remember lies.
     pub data_dir: PathBuf,
-    /// Address to listen on; only loopback addresses for now.
+    /// Address to listen on; beyond loopback it needs a secret and tokens.
     pub host: IpAddr,
     /// Port for clients (newline-JSON and RESP). 0 = any free one.
     pub port: u16,
@@ -42,6 +42,10 @@ pub struct Config {
     pub seeds: Vec<String>,
     /// File with the cluster secret, which every node of the cluster must prove that it holds.
     pub cluster_secret_file: Option<PathBuf>,
+    /// File with the digests of the tokens of clients.
+    pub tokens_file: Option<PathBuf>,
+    /// Whether other machines may reach the node without a secret or tokens.
+    pub insecure_i_know: bool,
     /// Failure domain.
     pub zone: String,
     /// Shard threads, 1 to 64. Default: cores - 1, at least 1.
@@ -70,6 +74,8 @@ impl Default for Config {
             cluster_port: None,
             seeds: Vec::new(),
             cluster_secret_file: None,
+            tokens_file: None,
+            insecure_i_know: false,
             zone: String::from("default"),
             shards: None,
             durability: Durability::default(),

@@ -57,6 +57,16 @@ pub const PARKED_INPUTS_MAX: usize = 1_024;
 pub const CONNECTION_REQUESTS_MAX: usize = 1_024;
 /// Unread reply bytes of one connection before it is no longer read from.
 pub const CONNECTION_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Arguments of a command of a client that has shown no token yet, where one is needed.
+pub const STRANGER_ARGUMENTS_MAX: usize = 10;
+/// Longest argument, line or inline command of such a client, in bytes.
+pub const STRANGER_BYTES_MAX: usize = 16 * 1024;
+/// Unread reply bytes of such a client before it is no longer read from.
+pub const STRANGER_REPLY_BYTES_MAX: usize = 1024;
+/// Wrong tokens from one address within [`AUTH_FAILURES_MS`] before it must wait.
+pub const AUTH_FAILURES_MAX: u32 = 5;
+/// How long wrong tokens count, and how long an address that sent too many waits, in milliseconds.
+pub const AUTH_FAILURES_MS: u64 = 60_000;
 /// Connections of clients that one node serves.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Bytes queued for one peer link.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::RequestId;
+use super::{Denial, RequestId};
 use crate::limits;
 
 /// What is known of an operation that did not return OK.
@@ -170,6 +170,9 @@ pub enum Fault {
         /// How far it came.
         detail: String,
     },
+    /// The client may not.
+    #[error(transparent)]
+    Denied(#[from] Denial),
 }
 
 /// What to do when it is not known whether a write was applied.
@@ -206,6 +209,7 @@ impl Fault {
             Self::TimedOut => "timed_out",
             Self::ShuttingDown => "shutting_down",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::Denied(denial) => denial.code(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Level, WriteContext};
+use super::{Access, Level, WriteContext};
 use crate::causality::Dot;
 use crate::hash::Key;
 use crate::limits::{SESSION_SHOWN_KEYS_MAX, SESSION_SHOWN_MS};
@@ -16,6 +16,8 @@ use crate::time::Mono;
 pub struct Session {
     /// The level of requests that name none.
     pub level: Level,
+    /// What it may do.
+    pub access: Access,
     shown: VecDeque<(Key, Dot, Mono)>,
 }
 
@@ -52,9 +54,16 @@ impl Session {
         self.shown.retain(|(other, ..)| other != key);
     }
 
-    /// Forgets everything, as RESET does.
+    /// A connection with this standing, which was shown nothing yet.
+    pub fn new(access: Access) -> Self {
+        Self { access, ..Self::default() }
+    }
+
+    /// Forgets everything, as RESET does, the token of the client too.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        let mut access = std::mem::take(&mut self.access);
+        access.forget();
+        *self = Self::new(access);
     }
 }
 

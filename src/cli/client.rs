@@ -1,6 +1,7 @@
 //! The client of the command line: flags for where to ask and for levels, and the library's client
 //! with its outcomes told in the words of this program, with the exit codes that they have.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -25,6 +26,9 @@ pub(crate) struct ClientFlags {
     #[arg(long, value_name = "MS", env = "PEERAGE_TIMEOUT_MS", hide_env_values = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::TIMEOUT_MS_MAX)))]
     pub(crate) timeout_ms: Option<u32>,
+    /// File with the token to show; without it, the variable `PEERAGE_TOKEN`
+    #[arg(long, value_name = "FILE", env = "PEERAGE_TOKEN_FILE", hide_env_values = true)]
+    pub(crate) token_file: Option<PathBuf>,
     /// How results are written [default: table on a terminal, jsonl elsewhere]
     #[arg(long, short, value_name = "FORMAT", env = "PEERAGE_OUTPUT", hide_env_values = true)]
     pub(crate) output: Option<Format>,
@@ -87,7 +91,12 @@ pub(crate) fn parse_addr(text: &str) -> Result<String, String> {
 impl ClientFlags {
     /// The client that these flags describe.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Client::new(&self.addr, self.timeout_ms)
+        let token = super::token::to_show(self.token_file.as_deref())?;
+        let client = Client::new(&self.addr, self.timeout_ms)?;
+        Ok(match token {
+            Some(token) => Client { client: client.client.with_token(token), ..client },
+            None => client,
+        })
     }
 
     /// The format asked for, or the one for where the output goes.
@@ -186,6 +195,7 @@ fn next_step(code: &str) -> &'static str {
         "timed_out" => "; retry, or allow more time with --timeout-ms",
         "no_cluster" => "; `peerage status` shows what it waits for",
         "bad_level" => "; use a smaller number, or --level all",
+        "not_authenticated" => "; set PEERAGE_TOKEN, or give --token-file",
         "damaged" => "; `peerage explain KEY` shows what each replica holds",
         _ => "",
     }

@@ -19,19 +19,14 @@ const COMMANDS: [(&str, &str); 16] = [
     ("index", "will manage search indexes"),
     ("search", "will search values; `peerage scan --match` finds keys by name"),
     ("backup", "will copy a cluster; `peerage export` writes all keys and values"),
-    ("certs", "will make certificates; this version listens on loopback only"),
+    ("certs", "will make certificates for TLS; use a tunnel between machines until then"),
     ("completions", "will write completions for a shell; `peerage help` lists the commands"),
     ("man", "will write a manual page; `peerage help COMMAND` shows the same text"),
     ("config", "will check and show settings; `peerage serve --help` lists them"),
 ];
 
 /// Flags of later versions, of `serve` and `dev`.
-const FLAGS: [(&str, &str); 5] = [
-    (
-        "--insecure-i-know",
-        "will let a node without passwords be reached from other machines; this version listens \
-         on loopback only",
-    ),
+const FLAGS: [(&str, &str); 4] = [
     ("--http-port", "will serve HTTP, the console and metrics on a third port"),
     (
         "--mode",
@@ -76,7 +71,7 @@ mod tests {
 
     #[test]
     fn what_comes_later_is_refused_by_its_name() {
-        check("peerage serve --insecure-i-know", Some("--insecure-i-know is not in this version"));
+        check("peerage serve --peers a", Some("--peers is not in this version"));
         check(
             "peerage serve --port 1 --mode=primary-secondary",
             Some("--mode is not in this version"),

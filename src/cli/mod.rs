@@ -27,6 +27,7 @@ mod serve;
 mod settings;
 mod sim;
 mod text;
+mod token;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -100,6 +101,8 @@ enum Command {
     Conflicts(inspect::Conflicts),
     /// Make a secret for the nodes of a cluster
     Secret(secret::SecretCommand),
+    /// Make and list the tokens of clients
+    Token(token::TokenCommand),
     /// Measure speed, and what is left after kill -9
     Bench(bench::Bench),
     /// Run whole clusters in virtual time, with everything going wrong that can
@@ -152,6 +155,7 @@ impl Command {
             Self::Explain(command) => command.run(),
             Self::Conflicts(command) => command.run(),
             Self::Secret(command) => command.run(),
+            Self::Token(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Sim(command) => command.run(),
         }
@@ -159,8 +163,14 @@ impl Command {
 }
 
 /// Variables that stand for no flag: the filter of the log, and those of the tests.
-const OWN_VARIABLES: [&str; 5] =
-    ["PEERAGE_LOG", "PEERAGE_FULL", "PEERAGE_KEEP", "PEERAGE_TEST_SEED", secret::VARIABLE];
+const OWN_VARIABLES: [&str; 6] = [
+    "PEERAGE_LOG",
+    "PEERAGE_FULL",
+    "PEERAGE_KEEP",
+    "PEERAGE_TEST_SEED",
+    secret::VARIABLE,
+    token::VARIABLE,
+];
 
 /// A misspelt variable would be a setting that is silently not made.
 fn warn_of_unknown_variables() {

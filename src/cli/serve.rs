@@ -46,8 +46,11 @@ pub(crate) struct StopSignals {
 impl Serve {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let config = self.settings.load()?;
-        let options =
-            NodeOptions { secret: super::secret::load(&config)?, ..NodeOptions::default() };
+        let options = NodeOptions {
+            secret: super::secret::load(&config)?,
+            tokens: super::token::load(&config)?.map(Arc::new),
+            ..NodeOptions::default()
+        };
         let runtime = runtime()?;
         runtime.block_on(async {
             // Before the node starts: a signal while the log is read must not be lost.

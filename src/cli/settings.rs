@@ -20,7 +20,8 @@ pub(crate) struct Settings {
     /// Where everything that the node must remember lies [default: peerage-data]
     #[arg(long, value_name = "DIR", env = "PEERAGE_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
-    /// Address to listen on; loopback only in this version [default: 127.0.0.1]
+    /// Address to listen on; beyond loopback the node needs a cluster secret and tokens
+    /// [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", env = "PEERAGE_HOST", hide_env_values = true)]
     #[arg(value_parser = parse_host)]
     host: Option<IpAddr>,
@@ -31,9 +32,17 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "PORT", env = "PEERAGE_CLUSTER_PORT", hide_env_values = true)]
     cluster_port: Option<u16>,
     /// File with the secret that the nodes of the cluster prove to each other; `peerage secret`
-    /// makes one. The variable PEERAGE_CLUSTER_SECRET may hold the secret itself instead
+    /// makes one. The variable `PEERAGE_CLUSTER_SECRET` may hold the secret itself instead
     #[arg(long, value_name = "FILE", env = "PEERAGE_CLUSTER_SECRET_FILE", hide_env_values = true)]
     cluster_secret_file: Option<PathBuf>,
+    /// File with the tokens of clients; `peerage token create` adds one
+    #[arg(long, value_name = "FILE", env = "PEERAGE_TOKENS_FILE", hide_env_values = true)]
+    tokens_file: Option<PathBuf>,
+    /// Be reached from other machines without a secret or tokens; for labs, and said each minute
+    #[arg(long, env = "PEERAGE_INSECURE_I_KNOW", hide_env_values = true)]
+    #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    insecure_i_know: Option<bool>,
     /// Name of the node, unique in the cluster [default: HOST:PORT]
     #[arg(long, value_name = "NAME", env = "PEERAGE_NODE_ID", hide_env_values = true)]
     node_id: Option<String>,
@@ -114,6 +123,8 @@ impl Settings {
             cluster_port: given.cluster_port.or(base.cluster_port),
             seeds: given.seed.unwrap_or(base.seeds),
             cluster_secret_file: given.cluster_secret_file.or(base.cluster_secret_file),
+            tokens_file: given.tokens_file.or(base.tokens_file),
+            insecure_i_know: given.insecure_i_know.unwrap_or(base.insecure_i_know),
             zone: given.zone.unwrap_or(base.zone),
             shards: given.shards.or(base.shards),
             durability: given.durability.map_or(base.durability, DurabilityWord::level),

@@ -13,6 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use super::answer::Answer;
+use super::json;
 use crate::limits;
 
 /// Longest wait for a connection to be made.
@@ -34,13 +35,30 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to `node` (HOST:PORT).
-    pub(super) async fn open(node: &str) -> io::Result<Self> {
+    /// Connects to `node` (HOST:PORT), and shows it the token, if there is one.
+    pub(super) async fn open(node: &str, token: Option<&str>) -> io::Result<Self> {
         let stream = within(CONNECT_TIMEOUT, TcpStream::connect(node)).await?;
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
         let reader = BufReader::with_capacity(READ_BYTES, reader);
-        Ok(Self { node: node.to_owned(), reader, writer })
+        let mut connection = Self { node: node.to_owned(), reader, writer };
+        if let Some(token) = token {
+            connection.authenticate(token).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn authenticate(&mut self, token: &str) -> io::Result<()> {
+        let line = format!("{{\"cmd\":\"AUTH\",\"token\":{}}}\n", json::json_string(token));
+        let mut answers = Vec::with_capacity(1);
+        self.exchange(line.as_bytes(), 1, CONNECT_TIMEOUT, &mut answers).await?;
+        let answer = answers.pop().expect("an exchange that succeeds has its answer");
+        // A node that asks for no token is one that takes everybody.
+        if answer.is_ok() || answer.text("code").as_deref() == Some("no_tokens") {
+            return Ok(());
+        }
+        let text = answer.text("error").unwrap_or_default();
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("not let in: {text}")))
     }
 
     /// The node at the other end.

@@ -63,6 +63,8 @@ pub struct Client {
     /// Which of them is asked first.
     first: usize,
     timeout: Option<Duration>,
+    /// Shown first on every connection.
+    token: Option<String>,
     /// Kept only while it has answered everything.
     connection: Option<Connection>,
 }
@@ -85,7 +87,7 @@ impl Client {
     pub fn new<N: Into<String>>(nodes: impl IntoIterator<Item = N>) -> Self {
         let nodes: Vec<String> = nodes.into_iter().map(Into::into).collect();
         assert!(!nodes.is_empty(), "a client has at least one address");
-        Self { nodes, first: 0, timeout: None, connection: None }
+        Self { nodes, first: 0, timeout: None, token: None, connection: None }
     }
 
     /// A client whose requests may take this long, 1 ms to one minute. Without it reads may take
@@ -93,6 +95,14 @@ impl Client {
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// A client that shows this token to every node, which must have been started with it.
+    #[must_use]
+    pub fn with_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self.connection = None;
         self
     }
 
@@ -173,7 +183,7 @@ impl Client {
         let open = self.connection.take().filter(|connection| connection.node() == node);
         let mut connection = match open {
             Some(connection) => connection,
-            None => match Connection::open(&node).await {
+            None => match Connection::open(&node, self.token.as_deref()).await {
                 Ok(connection) => connection,
                 Err(error) => return Attempt::Elsewhere(Reason::silent(&node, &error)),
             },
@@ -208,7 +218,7 @@ impl Client {
         let mut reasons = Vec::new();
         for _ in 0..self.nodes.len() {
             let node = &self.nodes[self.first];
-            match Connection::open(node).await {
+            match Connection::open(node, self.token.as_deref()).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => reasons.push(Reason::silent(node, &error)),
             }
@@ -221,8 +231,8 @@ impl Client {
 /// A client of the same nodes and with the same settings, with a connection of its own.
 impl Clone for Client {
     fn clone(&self) -> Self {
-        let nodes = self.nodes.clone();
-        Self { nodes, first: self.first, timeout: self.timeout, connection: None }
+        let (nodes, token) = (self.nodes.clone(), self.token.clone());
+        Self { nodes, first: self.first, timeout: self.timeout, token, connection: None }
     }
 }
 

@@ -153,7 +153,7 @@ impl Secret {
 
     /// Its 64 hexadecimal digits.
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 
     fn context(&self, covered: &Covered) -> hmac::Context {

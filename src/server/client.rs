@@ -7,11 +7,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::api::{Reply, Request};
-use crate::limits::{CONNECTION_REPLY_BYTES_MAX, CONNECTION_REQUESTS_MAX};
+use crate::api::{Reply, Request, Tokens};
+use crate::limits::{
+    CONNECTION_REPLY_BYTES_MAX, CONNECTION_REQUESTS_MAX, STRANGER_REPLY_BYTES_MAX,
+};
 use crate::time::Mono;
 use crate::wire::{self, Call, Facts};
 
@@ -81,9 +84,13 @@ pub(crate) struct Interest {
 
 impl Client {
     /// A new connection whose requests are numbered from `first_request`.
-    pub(crate) fn new(value_bytes_max: usize, first_request: u32) -> Self {
+    pub(crate) fn new(
+        value_bytes_max: usize,
+        tokens: Option<Arc<Tokens>>,
+        first_request: u32,
+    ) -> Self {
         Self {
-            codec: wire::Connection::new(value_bytes_max),
+            codec: wire::Connection::new(value_bytes_max).with_tokens(tokens),
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
             calls: VecDeque::new(),
@@ -103,6 +110,16 @@ impl Client {
     pub(crate) fn next_request(&self) -> u32 {
         let waiting = u32::try_from(self.requests.len()).expect("requests in flight are bounded");
         self.first_request.wrapping_add(waiting)
+    }
+
+    /// Wrong tokens that it has shown since the last call.
+    pub(crate) fn take_failures(&mut self) -> u32 {
+        self.codec.take_failures()
+    }
+
+    /// For how long no token of it is looked at, if at all.
+    pub(crate) fn deny_for(&mut self, denied_ms: Option<u64>) {
+        self.codec.deny_for(denied_ms);
     }
 
     /// Bytes that arrived.
@@ -214,7 +231,7 @@ impl Client {
     fn bound(&self) -> Option<Stall> {
         if self.calls.len() >= CONNECTION_REQUESTS_MAX {
             Some(Stall::Requests)
-        } else if self.outgoing.len() + self.held_bytes >= CONNECTION_REPLY_BYTES_MAX {
+        } else if self.outgoing.len() + self.held_bytes >= self.unread_bytes_max() {
             Some(Stall::Unread)
         } else {
             None
@@ -223,7 +240,12 @@ impl Client {
 
     /// Whether so much waits to be read by the client that no answer is added.
     fn is_unread(&self) -> bool {
-        self.outgoing.len() >= CONNECTION_REPLY_BYTES_MAX
+        self.outgoing.len() >= self.unread_bytes_max()
+    }
+
+    /// Unread bytes at which nothing more is taken from the client.
+    fn unread_bytes_max(&self) -> usize {
+        if self.codec.is_let_in() { CONNECTION_REPLY_BYTES_MAX } else { STRANGER_REPLY_BYTES_MAX }
     }
 
     fn encode(&mut self, facts: &Facts<'_>) {
@@ -302,7 +324,7 @@ mod tests {
                 members: std::collections::BTreeMap::new(),
             };
             let config = Config::default();
-            let client = Client::new(config.value_bytes_max, first_request);
+            let client = Client::new(config.value_bytes_max, None, first_request);
             let write_seq = AtomicU64::new(0);
             Self { client, config, view, write_seq, room: usize::MAX, asked: Vec::new() }
         }

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use rand::{RngExt, SeedableRng};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet};
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, interval, sleep};
 
 use super::bug;
 use super::greeting;
 use super::links::{Link, Peers};
+use super::origin::Origin;
 use super::shard_thread::Mail;
 use super::shared::{Shared, Stage};
 use super::{Failure, StartError};
@@ -121,6 +123,7 @@ pub(crate) fn run(shared: &Arc<Shared>, plane: Plane) -> io::Result<()> {
         bug::spawn(shared, "stopping", stop(Rc::clone(&control), told));
         bug::spawn(shared, "the control plane", read_mail(Rc::clone(&control)));
         bug::spawn(shared, "the control plane", keep_time(Rc::clone(&control)));
+        bug::spawn(shared, "the warnings", warn_each_minute(Arc::clone(shared)));
         bug::spawn(shared, "accepting clients", accept_clients(Arc::clone(shared), clients));
         bug::spawn(shared, "accepting nodes", accept_peers(control, peers));
         shared.stage_reached(Stage::Ended).await;
@@ -190,12 +193,33 @@ async fn stop(control: Rc<Control>, told: Sender<()>) {
     let _ = told.send(());
 }
 
+/// Tells the operator, at the start and each minute, what is not protected and who was refused.
+async fn warn_each_minute(shared: Arc<Shared>) {
+    let mut minutes = interval(Duration::from_mins(1));
+    let mut told = 0;
+    loop {
+        minutes.tick().await;
+        for warning in shared.exposure.warnings() {
+            tracing::warn!(node = %shared.name, "{warning}");
+        }
+        let strangers = shared.metrics.strangers.count();
+        if strangers > told {
+            let count = strangers - told;
+            tracing::warn!(
+                node = %shared.name,
+                "{count} connections to the port for nodes did not prove the cluster secret"
+            );
+            told = strangers;
+        }
+    }
+}
+
 async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
     let mut connection = 0;
     let stopping = shared.stage_reached(Stage::Draining);
     let accepting = async {
         loop {
-            let stream = accept(&listener).await;
+            let (stream, addr) = accept(&listener).await;
             if !shared.guests.enter(shared.guests_max) {
                 shared.metrics.connections_refused.increment();
                 // Courtesy: whoever does not read it finds the connection closed.
@@ -207,7 +231,8 @@ async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
                     connection += 1;
                     shared.metrics.connections.increment();
                     let mailbox = &shared.shards[usize::from(shared.lightest().0)];
-                    mailbox.post(Mail::Client(stream, connection), 0);
+                    let origin = Origin::of(addr.ip());
+                    mailbox.post(Mail::Client { stream, connection, origin }, 0);
                 }
                 Err(_) => shared.guests.leave(),
             }
@@ -222,18 +247,18 @@ async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn accept_peers(control: Rc<Control>, listener: TcpListener) {
     loop {
-        let stream = accept(&listener).await;
+        let (stream, _) = accept(&listener).await;
         let task = greeting::answer(Rc::clone(&control), stream);
         bug::spawn(&control.shared, "a greeting", task);
     }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, addr)) => {
                 if stream.set_nodelay(true).is_ok() {
-                    return stream;
+                    return (stream, addr);
                 }
             }
             Err(error) => {

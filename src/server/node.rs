@@ -22,15 +22,18 @@ use super::clock::Clock;
 use super::control::{self, Sockets};
 use super::descriptors;
 use super::directory::{Directory, DirectoryError};
+use super::exposure::Exposure;
 use super::files::Files;
 use super::link_control::LinkControl;
 use super::links::Peers;
 use super::log_thread::{self, LogQueue, OpenLog};
 use super::mailbox::Mailbox;
 use super::metrics::Metrics;
+use super::origin::Failures;
 use super::readers::{self, READERS, Readers};
 use super::shard_thread;
 use super::shared::{Guests, Shared, Stage};
+use crate::api::Tokens;
 use crate::causality::NodeId;
 use crate::cluster::{Cluster, Phase, Secret, Settings, View};
 use crate::config::Config;
@@ -47,6 +50,8 @@ pub struct NodeOptions {
     pub links: LinkControl,
     /// What every node of the cluster must prove that it holds; `None`: nothing.
     pub secret: Option<Secret>,
+    /// What clients must show one of; `None`: nothing.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 /// A running node. Dropping it is [`Node::kill`].
@@ -72,14 +77,18 @@ pub struct Failure {
 /// Why a node did not start. Nothing was written but, perhaps, a new identity.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// Others than this machine could reach it.
+    /// Others than this machine could reach it, and it could not tell whom to trust.
     #[error(
-        "{host} can be reached from other machines, and this version has neither passwords nor \
-         encryption; use a loopback address such as 127.0.0.1"
+        "{host} can be reached from other machines, and it has {missing}. Give both \
+         --cluster-secret-file (`peerage secret FILE` makes one) and --tokens-file (`peerage \
+         token create`), or use a loopback address such as 127.0.0.1, or, in a lab that nobody \
+         else can reach, add --insecure-i-know"
     )]
-    NotLoopback {
+    Exposed {
         /// The address asked for.
         host: IpAddr,
+        /// What is not there.
+        missing: &'static str,
     },
     /// A setting is out of its range.
     #[error("{text}")]
@@ -128,7 +137,7 @@ impl StartError {
     /// What the process returns to its caller: 2 for bad usage, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotLoopback { .. } | Self::BadConfig { .. } => 2,
+            Self::Exposed { .. } | Self::BadConfig { .. } => 2,
             Self::Listen { .. }
             | Self::Directory(_)
             | Self::Log { .. }
@@ -142,6 +151,7 @@ impl Node {
     /// Starts every thread of a node and returns once it listens. Blocks while the log is read.
     pub fn start(config: Config, options: NodeOptions) -> Result<Self, StartError> {
         check(&config)?;
+        exposure(&config, &options).check(&config)?;
         let clock = Clock::start();
         let addresses = Addresses::bind(&config)?;
         let directory = Directory::open(
@@ -329,9 +339,6 @@ const CLUSTER_PORT_OFFSET: u16 = 1_000;
 
 fn check(config: &Config) -> Result<(), StartError> {
     let bad = |text: String| Err(StartError::BadConfig { text });
-    if !config.host.is_loopback() {
-        return Err(StartError::NotLoopback { host: config.host });
-    }
     if config.shards.is_some_and(|shards| shards == 0 || shards > limits::SHARDS_MAX) {
         return bad(format!("shards must be 1 to {}", limits::SHARDS_MAX));
     }
@@ -361,6 +368,10 @@ fn check(config: &Config) -> Result<(), StartError> {
         return bad(format!("give --cluster-port where the port is above {max}"));
     }
     Ok(())
+}
+
+fn exposure(config: &Config, options: &NodeOptions) -> Exposure {
+    Exposure::of(config, options.secret.is_some(), options.tokens.is_some())
 }
 
 /// Whether people can read it and it fits one line.
@@ -473,6 +484,7 @@ fn share(
         layout: None,
         members: BTreeMap::new(),
     };
+    let exposure = exposure(&config, &options);
     Shared {
         host: config.host.to_string(),
         config,
@@ -484,6 +496,9 @@ fn share(
         started_unix_ms,
         links: options.links,
         secret: options.secret,
+        tokens: options.tokens,
+        exposure,
+        failures: Failures::default(),
         stage: watch::Sender::new(Stage::Running),
         failure: watch::Sender::new(None),
         view: watch::Sender::new(Arc::new(view)),

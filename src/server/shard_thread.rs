@@ -26,6 +26,7 @@ use super::bug;
 use super::client::{Client, Interest};
 use super::files::DiskResult;
 use super::links::{self, Seat as LinkSeat};
+use super::origin::Origin;
 use super::shared::{Shared, Stage};
 use crate::api::{Op, Reply, Request};
 use crate::causality::NodeId;
@@ -56,7 +57,7 @@ pub(crate) enum Mail {
     /// The control plane published a view.
     View(Arc<View>),
     /// A client connected.
-    Client(std::net::TcpStream, u64),
+    Client { stream: std::net::TcpStream, connection: u64, origin: Origin },
     /// A data link to another node is to be served here.
     Link(LinkSeat),
 }
@@ -77,6 +78,7 @@ struct Shell {
 /// One client.
 struct Guest {
     connection: u64,
+    origin: Origin,
     writer: OwnedWriteHalf,
     client: RefCell<Client>,
     interest: Cell<Interest>,
@@ -184,7 +186,9 @@ impl Shell {
                 *self.view.borrow_mut() = Arc::clone(&view);
                 self.inbox.borrow_mut().push_back(Input::View(view));
             }
-            Mail::Client(stream, connection) => self.welcome(stream, connection),
+            Mail::Client { stream, connection, origin } => {
+                self.welcome(stream, connection, origin);
+            }
             Mail::Link(seat) => {
                 let shared = Arc::clone(&self.shared);
                 bug::spawn(&self.shared, "a data link", links::serve(shared, seat));
@@ -276,8 +280,16 @@ impl Shell {
         let view = self.view.borrow();
         let facts = self.facts(now, &view, guest.connection);
         let mut client = guest.client.borrow_mut();
+        let shared = &self.shared;
+        if shared.tokens.is_some() {
+            client.deny_for(shared.failures.denied_ms(guest.origin, now.mono));
+        }
         for round in 1.. {
             client.advance(now.mono, &facts, |number, request| self.submit(seat, number, request));
+            let failures = client.take_failures();
+            if failures > 0 {
+                shared.failures.add(guest.origin, failures, now.mono);
+            }
             if client.flush(|bytes| guest.writer.try_write(bytes)).is_err() {
                 guest.broken.set(true);
                 return;
@@ -343,7 +355,7 @@ impl Shell {
     }
 
     /// Gives a new connection a seat and a task.
-    fn welcome(self: &Rc<Self>, stream: std::net::TcpStream, connection: u64) {
+    fn welcome(self: &Rc<Self>, stream: std::net::TcpStream, connection: u64, origin: Origin) {
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => {
@@ -354,9 +366,11 @@ impl Shell {
         };
         let (reader, writer) = stream.into_split();
         let (seat, first_request) = self.seats.borrow_mut().take();
-        let client = Client::new(self.shared.config.value_bytes_max, first_request);
+        let tokens = self.shared.tokens.clone();
+        let client = Client::new(self.shared.config.value_bytes_max, tokens, first_request);
         let guest = Rc::new(Guest {
             connection,
+            origin,
             writer,
             interest: Cell::new(client.interest()),
             client: RefCell::new(client),

@@ -8,14 +8,17 @@ use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::control::ControlMail;
+use super::exposure::Exposure;
 use super::identity::Identity;
 use super::links::Peers;
 use super::log_thread::LogQueue;
 use super::mailbox::Mailbox;
 use super::metrics::Metrics;
+use super::origin::Failures;
 use super::readers::Readers;
 use super::shard_thread::Mail;
 use super::{Failure, LinkControl};
+use crate::api::Tokens;
 use crate::cluster::{Secret, View};
 use crate::config::Config;
 use crate::shard::ShardId;
@@ -46,6 +49,12 @@ pub(crate) struct Shared {
     pub(crate) links: LinkControl,
     /// What other nodes must prove that they hold; `None` = this machine is trusted.
     pub(crate) secret: Option<Secret>,
+    /// What clients must show one of; `None` = nothing.
+    pub(crate) tokens: Option<Arc<Tokens>>,
+    /// What the operator is told each minute.
+    pub(crate) exposure: Exposure,
+    /// Wrong tokens of clients.
+    pub(crate) failures: Failures,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     pub(crate) view: watch::Sender<Arc<View>>,

@@ -260,7 +260,7 @@ fn a_directory_or_port_in_use_and_a_public_address_are_refused() {
     check(Config { port: node.client_addr().port(), ..taken.clone() }, "for clients");
     let cluster_port = Some(node.cluster_addr().port());
     check(Config { cluster_port, ..taken.clone() }, "for other nodes");
-    check(Config { host: "0.0.0.0".parse().unwrap(), ..taken }, "use a loopback address");
+    check(Config { host: "0.0.0.0".parse().unwrap(), ..taken }, "or use a loopback address");
     node.kill();
     let again = start(&path, vec![], &LinkControl::default());
     assert_eq!(again.failed(), None);

@@ -27,13 +27,16 @@ mod sniff;
 mod testing;
 mod write;
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 pub use call::{Call, reply_bytes};
 pub use facts::Facts;
 pub use resp::commands;
 
-use crate::api::Session;
+use crate::api::{Access, Session, Tokens};
+use crate::limits::{INLINE_BYTES_MAX, STRANGER_BYTES_MAX};
 use crate::time::Mono;
 use call::Answer;
 use sniff::Sniffed;
@@ -67,6 +70,28 @@ impl Connection {
         }
     }
 
+    /// A connection to a node that asks for one of these tokens; `None` = for none.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Option<Arc<Tokens>>) -> Self {
+        self.session = Session::new(Access::new(tokens));
+        self
+    }
+
+    /// Whether the client has shown the token that it must. Before that its limits are narrow.
+    pub fn is_let_in(&self) -> bool {
+        self.session.access.is_let_in()
+    }
+
+    /// Wrong tokens that the client has shown since the last call.
+    pub fn take_failures(&mut self) -> u32 {
+        self.session.access.take_failures()
+    }
+
+    /// For how long no token of the client is looked at, if at all.
+    pub fn deny_for(&mut self, denied_ms: Option<u64>) {
+        self.session.access.deny_for(denied_ms);
+    }
+
     /// Takes the next call out of `buffer`, or `None` when more bytes are needed.
     ///
     /// Between two calls of this function the shell may only append to `buffer`. Calls are
@@ -74,7 +99,9 @@ impl Connection {
     /// nothing more is read.
     pub fn decode(&mut self, now: Mono, buffer: &mut BytesMut) -> Option<Call> {
         if let Codec::Undecided { searched } = &mut self.codec {
-            match sniff::sniff(buffer, searched) {
+            let line_bytes_max =
+                if self.session.access.is_let_in() { INLINE_BYTES_MAX } else { STRANGER_BYTES_MAX };
+            match sniff::sniff(buffer, searched, line_bytes_max) {
                 Sniffed::NeedMore => return None,
                 Sniffed::Json => self.codec = Codec::Json(json::Decoder::new(self.value_bytes_max)),
                 Sniffed::Resp => {

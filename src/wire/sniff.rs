@@ -8,7 +8,6 @@
 use bytes::{Buf, BytesMut};
 
 use super::resp::commands;
-use crate::limits::INLINE_BYTES_MAX;
 
 /// What the first bytes tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +31,10 @@ pub(super) enum Sniffed {
 
 /// Looks at what has arrived. Blank lines in front are dropped, nothing else is taken.
 ///
+/// A line has at most `line_bytes_max` bytes.
+///
 /// `searched` bytes at the start of the buffer are known to hold no newline; it starts at 0.
-pub(super) fn sniff(buffer: &mut BytesMut, searched: &mut usize) -> Sniffed {
+pub(super) fn sniff(buffer: &mut BytesMut, searched: &mut usize, line_bytes_max: usize) -> Sniffed {
     let from = std::mem::take(searched);
     if from == 0 {
         let blanks = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
@@ -46,10 +47,10 @@ pub(super) fn sniff(buffer: &mut BytesMut, searched: &mut usize) -> Sniffed {
         Some(0x16) => return Sniffed::Tls,
         Some(_) => {}
     }
-    let head = buffer.get(..INLINE_BYTES_MAX).unwrap_or(buffer);
+    let head = buffer.get(..line_bytes_max).unwrap_or(buffer);
     let fresh = head.get(from..).unwrap_or_default();
     let Some(offset) = fresh.iter().position(|&byte| byte == b'\n') else {
-        if head.len() == INLINE_BYTES_MAX {
+        if head.len() == line_bytes_max {
             // A line without end is refused by the decoder of inline commands.
             return Sniffed::Resp;
         }
@@ -81,15 +82,16 @@ pub(super) fn is_http(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::INLINE_BYTES_MAX;
 
     fn check(bytes: &[u8], expected: Sniffed) {
-        let found = sniff(&mut BytesMut::from(bytes), &mut 0);
+        let found = sniff(&mut BytesMut::from(bytes), &mut 0, INLINE_BYTES_MAX);
         assert_eq!(found, expected, "{:?}", bytes.escape_ascii());
         let (mut buffer, mut searched) = (BytesMut::new(), 0);
         let mut found = Sniffed::NeedMore;
         for &byte in bytes {
             buffer.extend_from_slice(&[byte]);
-            found = sniff(&mut buffer, &mut searched);
+            found = sniff(&mut buffer, &mut searched, INLINE_BYTES_MAX);
             if found != Sniffed::NeedMore {
                 break;
             }

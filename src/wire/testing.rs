@@ -62,6 +62,12 @@ impl World {
         }
     }
 
+    /// The same at a node that asks for one of these tokens.
+    pub(super) fn with_tokens(mut self, tokens: Arc<crate::api::Tokens>) -> Self {
+        self.connection = Connection::new(VALUE_BYTES_MAX).with_tokens(Some(tokens));
+        self
+    }
+
     pub(super) fn node(&mut self) -> &mut Node {
         &mut self.node
     }

@@ -1,5 +1,6 @@
 //! What holds for both protocols of clients: order of answers, any cut of the stream, any bytes.
 
+mod access;
 mod expiry;
 
 use bytes::BytesMut;

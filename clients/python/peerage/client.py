@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from types import TracebackType
 from typing import (
     Any,
@@ -64,6 +65,7 @@ class BaseClient(Generic[T]):
     :param level: ``one``, ``sloppy``, ``quorum``, ``strict`` or ``all``; the node's default else.
     :param patience: seconds after which a node that does not answer a read is passed over.
     :param rounds: how often the addresses are gone through; 1 = each is tried once.
+    :param token: shown to every node first; the variable PEERAGE_TOKEN unless given.
     :raises UnreachableError: when no address takes a connection.
     """
 
@@ -77,6 +79,7 @@ class BaseClient(Generic[T]):
         level: Optional[str] = None,
         patience: float = Patience.per_node,
         rounds: int = Patience.rounds,
+        token: Optional[str] = None,
     ) -> None:
         if addresses is None:
             addresses = [(host or HOST, PORT if port is None else port)]
@@ -86,7 +89,10 @@ class BaseClient(Generic[T]):
             raise ValueError(f"addresses is a list, such as [{addresses!r}]")
         self._patience = Patience(timeout, patience, rounds)
         self._levels: Dict[str, Any] = {"level": level}
-        self._transport = Transport([_address(one) for one in addresses])
+        self._transport = Transport(
+            [_address(one) for one in addresses],
+            os.environ.get("PEERAGE_TOKEN") or None if token is None else token,
+        )
         self._transport.connect(self._patience)
 
     # What existing programs use

@@ -3,14 +3,16 @@
 What always holds: the connection tells apart what was certainly not sent (:class:`NotSent`) from
 what may have been received (:class:`NoReply`). A node carries out a line only once it has its end,
 so a request whose last byte the system did not take was not sent. And a new connection begins with
-a PING: that a system takes a connection does not yet mean that a node is there to serve it.
+a PING, or with the token where there is one: that a system takes a connection does not yet mean
+that a node is there to serve it.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 #: Longest reply that is read. Nodes stay well below: their limit is 64 MiB of keys and values.
 REPLY_BYTES_MAX = 256 * 1024 * 1024
@@ -59,7 +61,9 @@ class Deadline:
 class Connection:
     """An open connection, with at most one request under way."""
 
-    def __init__(self, address: Address, deadline: Deadline) -> None:
+    def __init__(
+        self, address: Address, deadline: Deadline, token: Optional[str] = None
+    ) -> None:
         self.address = address
         self._out_of_step = False
         try:
@@ -68,7 +72,7 @@ class Connection:
             raise NotSent(f"no connection: {error}") from error
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._greet(deadline)
+            self._greet(deadline, token)
         except BaseException:
             self.close()
             raise
@@ -98,14 +102,21 @@ class Connection:
         """Closes this end."""
         self._socket.close()
 
-    def _greet(self, deadline: Deadline) -> None:
+    def _greet(self, deadline: Deadline, token: Optional[str]) -> None:
+        greeting = _GREETING
+        if token is not None:
+            greeting = json.dumps({"cmd": "AUTH", "token": token}).encode() + b"\n"
         try:
-            reply = self.exchange(_GREETING, deadline)
+            reply = self.exchange(greeting, deadline)
         except NoReply as error:
             raise NotSent(f"connected, but {error}") from error
         if not reply.startswith(b"{"):
             # Such as that of a node that has too many clients, which says so in Redis' words.
             raise NotSent(f"turned away: {reply[:80].decode('ascii', 'replace').strip()}")
+        # A node that asks for no token takes everybody; what else it says to a PING is left to the
+        # first request.
+        if token is not None and not _lets_in(reply):
+            raise NotSent(f"not let in: {reply[:300].decode('utf-8', 'replace').strip()}")
 
     def _send(self, line: bytes, deadline: Deadline) -> None:
         rest = memoryview(line)
@@ -139,3 +150,12 @@ class Connection:
         if left == 0:
             raise socket.timeout("timed out")
         self._socket.settimeout(left)
+
+
+def _lets_in(reply: bytes) -> bool:
+    """Whether the answer to AUTH lets the connection in."""
+    try:
+        answer = json.loads(reply)
+    except ValueError:
+        return False
+    return answer.get("ok") is True or answer.get("code") == "no_tokens"

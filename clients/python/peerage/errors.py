@@ -43,6 +43,11 @@ CODES: Dict[str, Code] = {
     "timed_out": Code("Retry, with more time.", True),
     "shutting_down": Code("Retry at another node.", True),
     "outcome_unknown": Code("Read the key to see what became of the write before writing again."),
+    "not_authenticated": Code("Give KVClient a token, or set PEERAGE_TOKEN."),
+    "wrong_token": Code("Give the token that `peerage token create` printed."),
+    "too_many_failures": Code("Wait for a minute, then give the right token."),
+    "not_permitted": Code("Use a token whose role reaches so far."),
+    "no_tokens": Code("Leave the token out."),
     "unreachable": Code("Check that a node runs at the address, or name more addresses.", True),
     "bad_reply": Code("Check that the address is that of a node's port for clients."),
 }

@@ -58,10 +58,11 @@ class Transport:
     A lock lets one call through at a time, so that no thread is given the reply of another.
     """
 
-    def __init__(self, addresses: Sequence[Address]) -> None:
+    def __init__(self, addresses: Sequence[Address], token: Optional[str] = None) -> None:
         if not addresses:
             raise ValueError("there must be at least one address")
         self.addresses = tuple(addresses)
+        self._token = token
         self._current = 0
         self._connection: Optional[Connection] = None
         self._lock = threading.Lock()
@@ -141,7 +142,7 @@ class Transport:
         if self._connection is None:
             address = self.addresses[self._current]
             until = Deadline(min(patience.per_node, deadline.left()))
-            self._connection = Connection(address, until)
+            self._connection = Connection(address, until, self._token)
         return self._connection
 
     def _no_reply(self, request: Request, error: NoReply) -> PeerageError:

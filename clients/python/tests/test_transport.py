@@ -244,5 +244,27 @@ def _until(claim):
         time.sleep(0.005)
 
 
+class Tokens(Base):
+    def test_a_token_is_shown_first_on_every_connection(self):
+        node = self.node({"ok": True, "role": "write"}, CLOSE, {"ok": True, "role": "write"}, VALUE)
+        self.assertEqual(self.client(node, token="T").get("a"), "1")
+        shown = [asked for asked in node.asked if asked["cmd"] == "AUTH"]
+        self.assertEqual(shown, [{"cmd": "AUTH", "token": "T"}] * 2)
+        self.assertEqual(node.greeted, 0)
+
+    def test_the_token_of_the_environment_is_shown_where_none_is_given(self):
+        node = self.node({"ok": True, "role": "read"})
+        with mock.patch.dict("os.environ", {"PEERAGE_TOKEN": "E"}):
+            self.client(node)
+        self.assertEqual(node.asked, [{"cmd": "AUTH", "token": "E"}])
+
+    def test_a_wrong_token_is_told_and_a_node_without_tokens_takes_everybody(self):
+        node = self.node(refusal("wrong_token"))
+        with self.assertRaisesRegex(UnreachableError, "not let in"):
+            self.client(node, token="T")
+        open_node = self.node(refusal("no_tokens"), VALUE)
+        self.assertEqual(self.client(open_node, token="T").get("a"), "1")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -1,6 +1,9 @@
 //! Who is let in, and what the others hear.
 
 use super::*;
+use crate::api::{Grant, Role, Tokens};
+use std::sync::Arc;
+
 use crate::cluster::{Nonce, Said, Secret};
 
 fn secret(byte: u8) -> Secret {
@@ -105,4 +108,40 @@ fn whoever_cannot_prove_the_secret_learns_nothing_of_the_node() {
     assert_eq!(node.metrics().strangers.count(), 3);
     assert_eq!(node.metrics().links.count(), 0);
     assert_eq!(Talk::to(node.client_addr()).ask("SET k v"), "+OK");
+}
+
+#[test]
+fn an_address_that_sends_five_wrong_tokens_must_wait_on_every_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder.path().join("n1"), vec![]);
+    let grant = Grant::of("right", Role::Write, "app").line();
+    let tokens = Some(Arc::new(Tokens::parse(&grant).unwrap()));
+    let node = Node::start(config, NodeOptions { tokens, ..NodeOptions::default() }).unwrap();
+    wait_until(&node, "birth", is_ready);
+    let mut known = Talk::to(node.client_addr());
+    assert_eq!(known.ask("AUTH right"), "+OK");
+    for _ in 0..5 {
+        let answer = Talk::to(node.client_addr()).ask("AUTH wrong");
+        assert!(answer.starts_with("-WRONGPASS"), "{answer}");
+    }
+    let mut late = Talk::to(node.client_addr());
+    let answer = late.ask("AUTH right");
+    assert!(answer.starts_with("-ERR too many wrong tokens from this address"), "{answer}");
+    assert!(late.ask("GET k").starts_with("-NOAUTH"));
+    // Who was let in before stays so.
+    assert_eq!(known.ask("SET k v"), "+OK");
+}
+
+#[test]
+fn beyond_loopback_a_node_starts_with_both_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = "0.0.0.0".parse().unwrap();
+    let config = Config { host, ..config(&folder.path().join("n1"), vec![]) };
+    let tokens = Some(Arc::new(Tokens::parse(&Grant::of("t", Role::Read, "t").line()).unwrap()));
+    let both = NodeOptions { secret: Some(secret(1)), tokens, ..NodeOptions::default() };
+    let half = NodeOptions { secret: None, ..both.clone() };
+    let error = Node::start(config.clone(), half.clone()).unwrap_err();
+    assert!(error.to_string().contains("it has no cluster secret"), "{error}");
+    Node::start(config.clone(), both).unwrap().kill();
+    Node::start(Config { insecure_i_know: true, ..config }, half).unwrap().kill();
 }

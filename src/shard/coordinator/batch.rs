@@ -594,6 +594,7 @@ fn nack(fault: &Fault) -> Nack {
         Fault::TimedOut => Nack::Expired,
         Fault::ShuttingDown => Nack::Stopping,
         Fault::Unavailable { .. }
+        | Fault::Denied(_)
         | Fault::NoCluster { .. }
         | Fault::BadRequest { .. }
         | Fault::NotSupported { .. }

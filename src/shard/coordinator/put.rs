@@ -654,6 +654,7 @@ pub(super) fn may_succeed_elsewhere(fault: &Fault) -> bool {
         | Fault::Damaged { .. }
         | Fault::ShuttingDown => true,
         Fault::BadRequest { .. }
+        | Fault::Denied(_)
         | Fault::NotSupported { .. }
         | Fault::KeyTooLarge { .. }
         | Fault::ValueTooLarge { .. }

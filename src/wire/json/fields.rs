@@ -48,10 +48,12 @@ pub(super) enum Field {
     IfMatch,
     IfAbsent,
     Session,
+    Token,
+    User,
 }
 
 /// Fields in the order of their slots, with their names.
-const FIELDS: [(Field, &str); 25] = [
+const FIELDS: [(Field, &str); 27] = [
     (Field::Cmd, "cmd"),
     (Field::Key, "key"),
     (Field::Value, "value"),
@@ -77,6 +79,8 @@ const FIELDS: [(Field, &str); 25] = [
     (Field::IfMatch, "if_match"),
     (Field::IfAbsent, "if_absent"),
     (Field::Session, "session"),
+    (Field::Token, "token"),
+    (Field::User, "user"),
 ];
 
 /// The fields of one object, not yet looked into.

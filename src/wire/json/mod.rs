@@ -15,7 +15,7 @@ pub(super) use reply::{Answer, encode};
 
 use super::call::{self, Call};
 use crate::api::{Fault, Session};
-use crate::limits::JSON_LINE_BYTES_EXTRA;
+use crate::limits::{JSON_LINE_BYTES_EXTRA, STRANGER_BYTES_MAX};
 use crate::time::Mono;
 
 /// Cuts a stream into lines and lines into calls.
@@ -42,10 +42,12 @@ impl Decoder {
         buffer: &mut BytesMut,
         session: &mut Session,
     ) -> Option<Call> {
+        let line_bytes_max =
+            if session.access.is_let_in() { self.line_bytes_max } else { STRANGER_BYTES_MAX };
         let fresh = buffer.get(self.searched..).unwrap_or_default();
         let Some(offset) = fresh.iter().position(|&byte| byte == b'\n') else {
             self.searched = buffer.len();
-            if self.skipping || buffer.len() > self.line_bytes_max {
+            if self.skipping || buffer.len() > line_bytes_max {
                 self.skipping = true;
                 self.searched = 0;
                 buffer.clear();
@@ -56,10 +58,10 @@ impl Decoder {
         self.searched = 0;
         let line = buffer.split_to(end).freeze();
         buffer.advance(1);
-        if std::mem::take(&mut self.skipping) || line.len() > self.line_bytes_max {
+        if std::mem::take(&mut self.skipping) || line.len() > line_bytes_max {
             let text = format!(
-                "the line has more than {} bytes, the limit here; nothing of it was read",
-                self.line_bytes_max
+                "the line has more than {line_bytes_max} bytes, the limit here; nothing of it was \
+                 read"
             );
             return Some(refuse(Fault::BadRequest { text }));
         }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::cluster;
 use super::text::put_string;
 use crate::api::{
-    Conflicts, Explained, Fault, Holding, Level, Outcome, Page, Read, Reply, Session, Written,
+    Conflicts, Explained, Fault, Holding, Level, Outcome, Page, Read, Reply, Role, Session, Written,
 };
 use crate::causality::VersionVector;
 use crate::hash::{Key, Token};
@@ -44,6 +44,7 @@ pub(super) enum Body {
     Ttl,
     Renewed,
     Consistency(Level),
+    Granted(Role),
     Ping,
     Info,
     Status,
@@ -91,6 +92,11 @@ impl Writer<'_> {
         match body {
             Body::Refusal(fault) => self.fault(&fault),
             Body::Ping => self.raw(r#"{"ok":true,"pong":true,"role":"peer"}"#),
+            Body::Granted(role) => {
+                self.raw(r#"{"ok":true,"role":""#);
+                self.raw(role.name());
+                self.raw("\"}");
+            }
             Body::Consistency(level) => {
                 self.raw(r#"{"ok":true,"level":""#);
                 self.raw(level.name());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::fields::{self, Field, Fields, bad};
 use super::reply::{Answer, Body};
 use super::text;
-use crate::api::{BatchKind, Expiry, Fault, Op, Request, Scan, Session, WriteContext};
+use crate::api::{BatchKind, Expiry, Fault, Op, Request, Role, Scan, Session, WriteContext};
 use crate::hash::{BucketId, Key};
 use crate::limits::{
     BATCH_KEYS_MAX, JSON_DEPTH_MAX, KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX, WRITE_TIMEOUT_MS,
@@ -18,8 +18,7 @@ use crate::wire::check;
 use crate::wire::renew::{Change, Renewal};
 
 /// Commands that exist in a later version, and what to do until then.
-const LATER: [(&str, &str); 11] = [
-    ("AUTH", "this version listens on loopback only and has no users"),
+const LATER: [(&str, &str); 10] = [
     ("BUCKET", "this version has the bucket `default` only"),
     ("INCR", "counters come in a later version; read, add and write with the context of the read"),
     ("OUTCOME", "a later version answers it; until then read the key to see what became of it"),
@@ -30,6 +29,23 @@ const LATER: [(&str, &str); 11] = [
     ("FIND_SIMILAR", "search comes in a later version; GET, MGET and SCAN read by key"),
     ("TERM_FREQUENCY", "search comes in a later version; GET, MGET and SCAN read by key"),
     ("SUBSCRIBE", "events come in a later version; poll with GET until then"),
+];
+
+/// Commands for which a token that may read is enough; every other one needs one that may write.
+const READS: [&str; 13] = [
+    "GET",
+    "TTL",
+    "MGET",
+    "KEYS",
+    "SCAN",
+    "COUNT",
+    "EXPLAIN",
+    "CONFLICTS",
+    "CONSISTENCY",
+    "PING",
+    "INFO",
+    "STATUS",
+    "RING",
 ];
 
 /// Longest part of an unknown command that its answer repeats, in characters.
@@ -85,6 +101,11 @@ impl<'a> Parser<'a> {
     fn call(&mut self) -> Result<Call, Fault> {
         let name = self.name()?;
         let command = name.to_ascii_uppercase();
+        if command == "AUTH" {
+            return self.auth();
+        }
+        let needed = if READS.contains(&command.as_str()) { Role::Read } else { Role::Write };
+        self.session.access.require(needed)?;
         if let Some((known, instead)) = LATER.iter().find(|(later, _)| *later == command) {
             return Err(not_supported(known, instead));
         }
@@ -114,6 +135,15 @@ impl<'a> Parser<'a> {
                 Err(bad(format!("Unknown command: {shown}")))
             }
         }
+    }
+
+    fn auth(&mut self) -> Result<Call, Fault> {
+        let missing = || bad("Missing token".to_string());
+        let token = self.fields.text(Field::Token)?.ok_or_else(missing)?;
+        let user = self.fields.text(Field::User)?;
+        let user = user.as_deref().map(str::as_bytes);
+        let role = self.session.access.authenticate(user, token.as_bytes())?;
+        Ok(self.immediate(Body::Granted(role)))
     }
 
     fn name(&self) -> Result<Cow<'a, str>, Fault> {

@@ -7,7 +7,7 @@ use super::expiry::Moment;
 use super::plan::Client;
 use super::writer::Writer;
 use super::{Version, cluster, describe, node, own};
-use crate::api::{Fault, Reply, Session};
+use crate::api::{Denial, Fault, Reply, Session};
 use crate::causality::Entry;
 use crate::hash::{Key, Token};
 use crate::limits::KEYS_LIMIT_DEFAULT;
@@ -308,6 +308,7 @@ fn error_line(fault: &Fault) -> String {
             format!("UNAVAILABLE {fault}")
         }
         Fault::OutOfMemory => format!("OOM {fault}"),
+        Fault::Denied(denial) => denial_line(denial),
         Fault::BadRequest { .. }
         | Fault::NotSupported { .. }
         | Fault::KeyTooLarge { .. }
@@ -323,5 +324,17 @@ fn error_line(fault: &Fault) -> String {
         | Fault::Damaged { .. }
         | Fault::TooManySiblings { .. }
         | Fault::TimedOut => format!("ERR {fault}"),
+    }
+}
+
+/// The error line of a denial, beginning with the words by which Redis clients know it.
+fn denial_line(denial: &Denial) -> String {
+    match denial {
+        Denial::NotAuthenticated => format!("NOAUTH {denial}"),
+        Denial::WrongToken => {
+            format!("WRONGPASS invalid username-password pair or user is disabled: {denial}")
+        }
+        Denial::NotPermitted { .. } => format!("NOPERM {denial}"),
+        Denial::TooManyFailures { .. } | Denial::NoTokens => format!("ERR {denial}"),
     }
 }

@@ -14,6 +14,7 @@ use super::{Version, protocol_error};
 use crate::api::{Fault, Session};
 use crate::limits::{
     BATCH_BYTES_MAX, INLINE_BYTES_MAX, RESP_ARRAY_MAX, RESP_BULK_BYTES_MAX, RESP_NAMES_BYTES_MAX,
+    STRANGER_ARGUMENTS_MAX, STRANGER_BYTES_MAX,
 };
 use crate::time::Mono;
 use crate::wire::call::Call;
@@ -36,6 +37,8 @@ pub(in crate::wire) struct Decoder {
     /// Why the command that is being read will be refused. Its bytes are dropped as they come.
     refused: Option<Fault>,
     planner: Planner,
+    /// The client must show a token first: its commands are short until then.
+    is_stranger: bool,
 }
 
 /// What the next byte belongs to.
@@ -84,6 +87,7 @@ impl Decoder {
             command_bytes: 0,
             refused: None,
             planner: Planner::new(value_bytes_max),
+            is_stranger: false,
         }
     }
 
@@ -94,6 +98,7 @@ impl Decoder {
         session: &mut Session,
     ) -> Option<Call> {
         loop {
+            self.is_stranger = !session.access.is_let_in();
             match self.step(buffer) {
                 Step::Starved => return None,
                 Step::Advanced => {}
@@ -169,12 +174,13 @@ impl Decoder {
     }
 
     fn on_inline(&mut self, buffer: &BytesMut) -> Step {
+        let bytes_max = if self.is_stranger { STRANGER_BYTES_MAX } else { INLINE_BYTES_MAX };
         let fresh = buffer.get(self.position..).unwrap_or_default();
         match fresh.iter().position(|&byte| byte == b'\n') {
-            Some(offset) if self.position + offset < INLINE_BYTES_MAX => {
+            Some(offset) if self.position + offset < bytes_max => {
                 Step::Inline { line_bytes: self.position + offset + 1 }
             }
-            None if buffer.len() < INLINE_BYTES_MAX => {
+            None if buffer.len() < bytes_max => {
                 self.position = buffer.len();
                 Step::Starved
             }
@@ -191,6 +197,9 @@ impl Decoder {
         };
         match usize::try_from(count) {
             Ok(missing) if missing > RESP_ARRAY_MAX => return BAD,
+            Ok(missing) if self.is_stranger && missing > STRANGER_ARGUMENTS_MAX => {
+                return Step::Broken("unauthenticated multibulk length");
+            }
             Ok(missing) if missing > 0 => {
                 self.position = end;
                 self.expects = Expects::Length { missing };
@@ -216,6 +225,9 @@ impl Decoder {
         let Ok(length) = usize::try_from(length) else { return BAD };
         if length > RESP_BULK_BYTES_MAX {
             return BAD;
+        }
+        if self.is_stranger && length > STRANGER_BYTES_MAX {
+            return Step::Broken("unauthenticated bulk length");
         }
         self.position = end;
         self.command_bytes = self.command_bytes.saturating_add(length);

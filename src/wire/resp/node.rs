@@ -12,6 +12,7 @@ use super::commands::Command;
 use super::plan::{Client, Refusal, not_supported, syntax_error};
 use super::writer::Writer;
 use super::{cluster, describe};
+use crate::api::{Access, Fault, Role};
 use crate::cluster::Phase;
 use crate::limits::{CONNECTIONS_MAX, RESP_BULK_BYTES_MAX};
 use crate::wire::Facts;
@@ -21,8 +22,12 @@ const REDIS_VERSION: &str = "7.4.0";
 /// Longest name that a client may give itself, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
-/// HELLO [2|3 [AUTH USER PASSWORD] [SETNAME NAME]].
-pub(super) fn hello(client: &mut Client, arguments: Arguments<'_>) -> Result<Body, Refusal> {
+/// HELLO [2|3 [AUTH USER TOKEN] [SETNAME NAME]].
+pub(super) fn hello(
+    client: &mut Client,
+    access: &mut Access,
+    arguments: Arguments<'_>,
+) -> Result<Body, Refusal> {
     let mut agreed = client.clone();
     match arguments.number::<u8>(1) {
         Some(2) => agreed.version = Version::Two,
@@ -32,20 +37,35 @@ pub(super) fn hello(client: &mut Client, arguments: Arguments<'_>) -> Result<Bod
             return Err(Refusal::Text("NOPROTO only versions 2 and 3 are spoken here".to_string()));
         }
     }
-    let mut index = 2;
+    let (mut index, mut shown) = (2, None);
     while index < arguments.len() {
         if arguments.is(index, "setname") && index + 1 < arguments.len() {
             agreed.name = client_name(arguments, index + 1)?;
             index += 2;
         } else if arguments.is(index, "auth") && index + 2 < arguments.len() {
-            let why = "users come in a later version; this one listens on loopback only";
-            return Err(not_supported("HELLO with AUTH", why).into());
+            shown = Some((arguments.at(index + 1), arguments.at(index + 2)));
+            index += 3;
         } else {
             return Err(syntax_error());
         }
     }
+    if let Some((user, token)) = shown {
+        access.authenticate(Some(user), token).map_err(Fault::from)?;
+    }
+    access.require(Role::Read).map_err(Fault::from)?;
     *client = agreed;
     Ok(Body::Hello)
+}
+
+/// AUTH [USER] TOKEN.
+pub(super) fn auth(access: &mut Access, arguments: Arguments<'_>) -> Result<Body, Refusal> {
+    let (user, token) = match arguments.len() {
+        2 => (None, arguments.at(1)),
+        3 => (Some(arguments.at(1)), arguments.at(2)),
+        _ => return Err(syntax_error()),
+    };
+    access.authenticate(user, token).map_err(Fault::from)?;
+    Ok(Body::Done)
 }
 
 /// CLIENT and its subcommands. Unknown ones are an error that clients expect from older servers.

@@ -4,10 +4,12 @@ use bytes::Bytes;
 
 use super::answer::{Answer, Body};
 use super::arguments::Arguments;
-use super::commands::{self, Command, Verb, Verdict};
+use super::commands::{self, Command, Group, Verb, Verdict};
 use super::expiry::{self, Moment};
 use super::{Version, cluster, describe, node, own};
-use crate::api::{BatchKind, Expiry, Fault, Op, Request, RequestId, Scan, Session, WriteContext};
+use crate::api::{
+    Access, BatchKind, Expiry, Fault, Op, Request, RequestId, Role, Scan, Session, WriteContext,
+};
 use crate::hash::{BucketId, Key, Token};
 use crate::limits::{KEYS_LIMIT_DEFAULT, PAGE_KEYS_MAX, WRITE_TIMEOUT_MS};
 use crate::time::Mono;
@@ -84,7 +86,9 @@ impl Planner {
         session: &mut Session,
         now: Mono,
     ) -> Result<Call, Refusal> {
-        let Some(command) = commands::find(arguments.at(0)) else {
+        let found = commands::find(arguments.at(0));
+        guard(found, &session.access)?;
+        let Some(command) = found else {
             let name = arguments.shown(0, SHOWN_BYTES_MAX);
             return Err(Refusal::Text(format!(
                 "ERR unknown command '{name}': neither Redis nor Peerage has it"
@@ -148,6 +152,7 @@ impl Planner {
             | Verb::Select
             | Verb::Reset
             | Verb::Hello
+            | Verb::Auth
             | Verb::Client
             | Verb::Command
             | Verb::Info
@@ -368,7 +373,8 @@ impl Planner {
                 session.reset();
                 Body::Simple("RESET")
             }
-            Verb::Hello => node::hello(&mut self.client, arguments)?,
+            Verb::Hello => node::hello(&mut self.client, &mut session.access, arguments)?,
+            Verb::Auth => node::auth(&mut session.access, arguments)?,
             Verb::Client => node::client(&mut self.client, command, arguments)?,
             Verb::Command => describe::command(command, arguments)?,
             Verb::Info => Body::Info(arguments.bytes_from(1).collect()),
@@ -438,6 +444,20 @@ fn request_id(arguments: Arguments<'_>, index: usize) -> Result<RequestId, Refus
         let text = "the request id must be 32 hexadecimal digits, not all zero".to_string();
         Refusal::Fault(Fault::BadRequest { text })
     })
+}
+
+/// Refuses what the token of the client does not reach. Four commands are for those without one.
+fn guard(command: Option<&Command>, access: &Access) -> Result<(), Refusal> {
+    let needed = match command.map(|command| (command.verdict, command.group)) {
+        Some((Verdict::Served(Verb::Auth | Verb::Hello | Verb::Quit | Verb::Reset), _)) => {
+            return Ok(());
+        }
+        Some((_, Group::Write | Group::Removal)) => Role::Write,
+        Some((_, Group::Read | Group::Connection | Group::Node | Group::Refused)) | None => {
+            Role::Read
+        }
+    };
+    access.require(needed).map_err(|denial| Fault::from(denial).into())
 }
 
 pub(super) fn request(op: Op, session: &Session) -> Request {

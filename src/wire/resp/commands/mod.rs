@@ -107,6 +107,7 @@ pub enum Verb {
     Select,
     Reset,
     Hello,
+    Auth,
     Client,
     Command,
     Info,

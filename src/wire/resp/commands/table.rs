@@ -14,7 +14,8 @@ const SETS: &str = "sets that merge without a master come in a later version";
 const HASHES: &str = "hashes that merge without a master come in a later version";
 const HYPERLOGLOG: &str = "it comes in a later version";
 const EVENTS: &str = "events between clients come in a later version";
-const AUTH: &str = "users come in a later version; this one listens on loopback only";
+const ACL: &str =
+    "rules for users come in a later version; tokens have roles (`peerage token --help`)";
 const ADMIN: &str = "it comes in a later version; INFO shows what there is";
 const SEARCH: &str = "search comes in a later version; SCAN with MATCH finds keys";
 const OWN: &str = "it comes in a later version; newline-JSON on this port has RING now";
@@ -36,11 +37,12 @@ const MODULES: &str = "it belongs to a module of Redis that has no counterpart h
 
 /// Sorted by name.
 pub static TABLE: &[Command] = &[
-    later("acl", AUTH),
+    later("acl", ACL),
     later("append", CONDITIONAL),
     served("asking", Verb::NoRedirect, 1, Group::Connection)
         .says("", "answers OK: nothing is redirected"),
-    later("auth", AUTH),
+    served("auth", Verb::Auth, -2, Group::Connection)
+        .says("[username] token", "shows a token of the cluster; from then on its role counts"),
     never("bf.add", MODULES),
     never("bf.exists", MODULES),
     never("bgrewriteaof", PERSISTENCE),
@@ -160,7 +162,7 @@ pub static TABLE: &[Command] = &[
     never("graph.query", MODULES),
     later("hdel", HASHES),
     served("hello", Verb::Hello, -1, Group::Connection).says(
-        "[version [SETNAME name]]",
+        "[version [AUTH username token] [SETNAME name]]",
         "agrees on the version of the protocol; answers facts about the node",
     ),
     later("hexists", HASHES),

@@ -1,0 +1,116 @@
+//! Whether a node may be reached from other machines, and what its operator is told about it.
+
+use std::net::IpAddr;
+
+use super::StartError;
+use crate::config::Config;
+
+/// What protects a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exposure {
+    is_exposed: bool,
+    has_secret: bool,
+    has_tokens: bool,
+}
+
+impl Exposure {
+    /// That of a node with these settings.
+    pub(super) fn of(config: &Config, has_secret: bool, has_tokens: bool) -> Self {
+        Self { is_exposed: !is_loopback(config.host), has_secret, has_tokens }
+    }
+
+    /// Refuses to be reached by other machines where something is missing, unless the operator
+    /// insists.
+    pub(super) fn check(self, config: &Config) -> Result<(), StartError> {
+        let missing = match (self.has_secret, self.has_tokens) {
+            (true, true) => None,
+            (false, true) => Some("no cluster secret"),
+            (true, false) => Some("no tokens of clients"),
+            (false, false) => Some("neither a cluster secret nor tokens of clients"),
+        };
+        match missing {
+            Some(missing) if self.is_exposed && !config.insecure_i_know => {
+                Err(StartError::Exposed { host: config.host, missing })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What the operator is told when the node starts, and each minute.
+    pub(super) fn warnings(self) -> Vec<&'static str> {
+        let mut warnings = Vec::new();
+        if self.is_exposed && !self.has_secret {
+            warnings.push(
+                "INSECURE, as asked for: every machine that reaches the port for nodes can join \
+                 the cluster and read and write everything (no cluster secret)",
+            );
+        }
+        if self.is_exposed && !self.has_tokens {
+            warnings.push(
+                "INSECURE, as asked for: every machine that reaches the port for clients can read \
+                 and write everything (no tokens)",
+            );
+        }
+        if self.is_exposed {
+            warnings.push(
+                "traffic is not encrypted: whoever can listen on the network reads keys, values \
+                 and tokens; this version has no TLS, so use a tunnel or a network of its own",
+            );
+        }
+        warnings
+    }
+}
+
+fn is_loopback(host: IpAddr) -> bool {
+    host.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Host, `--insecure-i-know`, secret, tokens: what is missing if it does not start, or else how
+    /// many warnings there are.
+    type Case = (&'static str, bool, bool, bool, Result<usize, &'static str>);
+
+    #[test]
+    fn beyond_loopback_a_node_needs_a_secret_and_tokens_or_an_operator_who_insists() {
+        const BOTH: &str = "neither a cluster secret nor tokens";
+        let cases: [Case; 16] = [
+            ("127.0.0.1", false, false, false, Ok(0)),
+            ("127.0.0.1", false, true, true, Ok(0)),
+            ("127.9.9.9", false, false, false, Ok(0)),
+            ("::1", false, false, false, Ok(0)),
+            ("::ffff:127.0.0.1", false, false, false, Ok(0)),
+            ("127.0.0.1", true, false, false, Ok(0)),
+            ("10.0.0.1", false, false, false, Err(BOTH)),
+            ("10.0.0.1", false, true, false, Err("no tokens")),
+            ("10.0.0.1", false, false, true, Err("no cluster secret")),
+            ("10.0.0.1", false, true, true, Ok(1)),
+            ("0.0.0.0", false, false, false, Err(BOTH)),
+            ("::", false, true, false, Err("no tokens")),
+            ("10.0.0.1", true, false, false, Ok(3)),
+            ("10.0.0.1", true, true, false, Ok(2)),
+            ("10.0.0.1", true, false, true, Ok(2)),
+            ("10.0.0.1", true, true, true, Ok(1)),
+        ];
+        for (host, insecure_i_know, has_secret, has_tokens, expected) in cases {
+            let config =
+                Config { host: host.parse().unwrap(), insecure_i_know, ..Config::default() };
+            let exposure = Exposure::of(&config, has_secret, has_tokens);
+            match (exposure.check(&config), expected) {
+                (Ok(()), Ok(count)) => {
+                    assert_eq!(exposure.warnings().len(), count, "{host} {exposure:?}");
+                }
+                (Err(error), Err(missing)) => {
+                    let text = error.to_string();
+                    assert_eq!(error.exit_code(), 2);
+                    for part in [missing, host, "127.0.0.1", "--tokens-file", "--insecure-i-know"] {
+                        assert!(text.contains(part), "{part}: {text}");
+                    }
+                }
+                (found, expected) => panic!("{host}: {found:?}, expected {expected:?}"),
+            }
+        }
+    }
+}
