@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import os
 from types import TracebackType
 from typing import (
@@ -31,7 +32,7 @@ from .connection import Address
 from .errors import PeerageError
 from .results import Conflict, Siblings, T, Version, Written
 from .transport import Patience, Transport
-from .wire import READS, Data, Reply, Request, to_bytes, to_text
+from .wire import READS, Data, Reply, Request, Seconds, seconds, to_bytes, to_text
 
 HOST = "127.0.0.1"
 PORT = 6379
@@ -98,15 +99,22 @@ class BaseClient(Generic[T]):
     # What existing programs use
 
     def set(
-        self, key: Data, value: Data, debug: bool = False, *, context: Optional[str] = None
+        self,
+        key: Data,
+        value: Data,
+        debug: bool = False,
+        *,
+        context: Optional[str] = None,
+        ttl: Optional[Seconds] = None,
     ) -> bool:
         """Stores ``value`` under ``key`` and returns True; see :meth:`put` for what else is known.
 
         :param debug: asks for simulated faults; nodes that were not started for it ignore it.
         :param context: of a read: replaces exactly what that read saw. ``NOTHING_SEEN``: replaces
             nothing. None: what the last plain read on this connection showed, else everything.
+        :param ttl: seconds after which the value ends, to the millisecond. None: it never does.
         """
-        self.put(key, value, context=context, debug=debug)
+        self.put(key, value, context=context, debug=debug, ttl=ttl)
         return True
 
     def get(self, key: Data) -> Optional[T]:
@@ -119,17 +127,39 @@ class BaseClient(Generic[T]):
         that None always removes everything that is there."""
         return self._ask("DELETE", key=to_bytes(key), context=context).take("deleted", bool)
 
-    def bulk_set(self, items: Items, debug: bool = False) -> bool:
+    def expire(self, key: Data, ttl: Seconds) -> bool:
+        """Lets the value of ``key`` end in ``ttl`` seconds; False where there is none."""
+        reply = self._ask("EXPIRE", key=to_bytes(key), ttl=seconds(ttl))
+        return not reply.found_nothing
+
+    def persist(self, key: Data) -> bool:
+        """Lets the value of ``key`` never end; False where there is none that would have."""
+        reply = self._ask("PERSIST", key=to_bytes(key))
+        return False if reply.found_nothing else reply.take("changed", bool)
+
+    def ttl(self, key: Data) -> Optional[float]:
+        """Seconds until the value of ``key`` ends, by the clock of the node that answers;
+        ``math.inf`` where it never does, None where there is none."""
+        reply = self._ask("TTL", key=to_bytes(key))
+        if reply.found_nothing:
+            return None
+        left_ms = reply.fields.get("ttl_ms")
+        return math.inf if left_ms is None else reply.of(left_ms, "ttl_ms", int) / 1000
+
+    def bulk_set(
+        self, items: Items, debug: bool = False, *, ttl: Optional[Seconds] = None
+    ) -> bool:
         """Stores all items or none, and returns True.
 
         Where the cluster has more nodes than a key has replicas, readers may for a moment see some
         of the keys new and others old, unless all of them have one ``{tag}``.
 
         :param items: (key, value) tuples, dicts with "key" and "value", or one dict of all.
+        :param ttl: of all of them, as for :meth:`set`.
         """
         pairs = items.items() if isinstance(items, Mapping) else map(_pair, items)
         encoded = [{"key": to_bytes(key), "value": to_bytes(value)} for key, value in pairs]
-        self._ask("BULK_SET", items=encoded, debug=debug)
+        self._ask("BULK_SET", items=encoded, debug=debug, ttl=seconds(ttl))
         return True
 
     def keys(self, *, prefix: Data = "", pattern: Data = "") -> List[T]:
@@ -180,11 +210,22 @@ class BaseClient(Generic[T]):
         )
 
     def put(
-        self, key: Data, value: Data, *, context: Optional[str] = None, debug: bool = False
+        self,
+        key: Data,
+        value: Data,
+        *,
+        context: Optional[str] = None,
+        debug: bool = False,
+        ttl: Optional[Seconds] = None,
     ) -> Written:
         """Like :meth:`set`, and returns what is known of the write."""
         reply = self._ask(
-            "SET", key=to_bytes(key), value=to_bytes(value), context=context, debug=debug
+            "SET",
+            key=to_bytes(key),
+            value=to_bytes(value),
+            context=context,
+            debug=debug,
+            ttl=seconds(ttl),
         )
         return Written(
             context=reply.take("context", str),

@@ -10,16 +10,20 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Type, TypeVar, Union
+from datetime import timedelta
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from .errors import NO, UNKNOWN, OutcomeUnknownError, PeerageError, ProtocolError, RefusedError
 
 #: Keys and values as callers give them. What is neither text nor bytes is stored as its JSON text.
 Data = Union[str, bytes, bytearray, memoryview, int, float, List[Any], Dict[str, Any]]
 
+#: How long a value lasts.
+Seconds = Union[int, float, timedelta]
+
 #: What changes nothing, and may be asked again of any node at any time.
 READS = frozenset(
-    {"GET", "MGET", "SCAN", "COUNT", "CONFLICTS", "EXPLAIN", "PING", "INFO", "STATUS"}
+    {"GET", "TTL", "MGET", "SCAN", "COUNT", "CONFLICTS", "EXPLAIN", "PING", "INFO", "STATUS"}
 )
 
 #: Fields that let only some keys through.
@@ -42,6 +46,17 @@ def to_bytes(data: Data) -> bytes:
         raise TypeError("None is neither a key nor a value; delete() removes a key")
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
+
+
+def seconds(ttl: Optional[Seconds]) -> Union[None, int, float]:
+    """The field that says when a value ends: seconds with three decimals at most."""
+    if ttl is None:
+        return None
+    whole = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    ms = round(whole * 1000)
+    if ms < 1:
+        raise ValueError("ttl must be a millisecond at least; delete() removes a key")
+    return ms // 1000 if ms % 1000 == 0 else ms / 1000
 
 
 def to_text(data: bytes) -> str:

@@ -1,7 +1,9 @@
 """Each method: what it asks, and what it makes of the answer."""
 
+import math
 import threading
 import unittest
+from datetime import timedelta
 
 from peerage import (
     NOTHING_SEEN,
@@ -22,8 +24,8 @@ ABSENT = {"ok": False, "error": "Key not found", "code": "not_found"}
 class Base(unittest.TestCase):
     """Plays a node, and looks at what it was asked without the time that it was given."""
 
-    def play(self, *answers, client=KVClient, **options):
-        node = FakeNode(*answers)
+    def play(self, *answers, client=KVClient, otherwise={"ok": True}, **options):
+        node = FakeNode(*answers, otherwise=otherwise)
         self.addCleanup(node.die)
         talker = client("127.0.0.1", node.port, **options)
         self.addCleanup(talker.close)
@@ -99,6 +101,41 @@ class ExistingPrograms(Base):
         with self.assertRaises(RefusedError) as caught:
             client.get("a")
         self.assertEqual((caught.exception.code, caught.exception.applied), ("damaged", "no"))
+
+
+
+class ValuesThatEnd(Base):
+    def test_seconds_go_out_with_three_decimals_at_most(self):
+        node, client = self.play(otherwise=WRITTEN)
+        client.set("k", "v", ttl=5)
+        client.set("k", "v", ttl=0.1 + 0.2)
+        client.put("k", "v", ttl=timedelta(minutes=1, milliseconds=1))
+        client.bulk_set({"k": "v"}, ttl=2.0)
+        self.assertIs(client.expire("k", 7), True)
+        ttls = [request["ttl"] for request in self.asked(node)]
+        self.assertEqual(ttls, [5, 0.3, 60.001, 2, 7])
+        for wrong in (0, -1, 0.0001):
+            with self.assertRaises(ValueError):
+                client.set("k", "v", ttl=wrong)
+        self.assertEqual(len(node.asked), 5)
+
+    def test_what_is_left_is_told_in_seconds(self):
+        node, client = self.play(
+            {"ok": True, "ttl_ms": 1500, "expires_ms": 9},
+            {"ok": True, "ttl_ms": None},
+            ABSENT,
+            {"ok": True, "changed": False},
+            ABSENT,
+            ABSENT,
+        )
+        self.assertEqual(client.ttl("k"), 1.5)
+        self.assertEqual(client.ttl("k"), math.inf)
+        self.assertIsNone(client.ttl("k"))
+        self.assertIs(client.persist("k"), False)
+        self.assertIs(client.persist("k"), False)
+        self.assertIs(client.expire("k", 1), False)
+        asked = [request["cmd"] for request in self.asked(node)]
+        self.assertEqual(asked, ["TTL", "TTL", "TTL", "PERSIST", "PERSIST", "EXPIRE"])
 
 
 class ConcurrentWriters(Base):
