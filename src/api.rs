@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Access, BadTokens, Denial, Grant, Role, TOKEN_BYTES, Tokens, is_name};
-pub use expiry::{EXPIRY_MS_MAX, Expiry};
+pub use expiry::{EXPIRY_MS_MAX, Expiry, TTL_WORDS};
 pub use fault::{Fault, Outcome};
 pub use request_id::{RequestId, may_have_more_keys, print_of_part};
 pub use session::Session;

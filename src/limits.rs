@@ -133,7 +133,17 @@ pub const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Longest value that a cache takes, in bytes.
 pub const CACHED_VALUE_BYTES_MAX: usize = 4 * 1024;
 
+/// How long a replica keeps what is over before it takes it away, in milliseconds: more than clocks
+/// that are kept in step differ by, so that no replica takes away what another one still shows.
+pub const EXPIRED_KEPT_MS: u64 = 50_000;
+/// Longest time between two looks at the clock for what is over, in milliseconds; with the time
+/// before it is less than the minute after which nothing is left.
+pub const EXPIRED_LOOK_MS: u64 = 5_000;
+/// Keys that are looked at in one turn because something of them is over.
+pub const EXPIRED_RECORDS_MAX: usize = 256;
+
 const _: () = {
+    assert!(EXPIRED_KEPT_MS + EXPIRED_LOOK_MS < 60_000);
     assert!(VALUE_BYTES_MAX_DEFAULT <= VALUE_BYTES_CEILING);
     assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(BATCH_KEYS_MAX * 2 < RESP_ARRAY_MAX);

@@ -55,6 +55,10 @@ pub const NAMES: &[&str] = &[
     "a replica that is being rebuilt took in an event",
     "the metadata of a delete vanished",
     "a timestamp too far ahead was not adopted",
+    "what was over was taken away",
+    "a sibling stayed when another was over",
+    "what is over stayed because its key was in use",
+    "what is over had to be read from the disk to be taken away",
     // Batches.
     "a batch was written by several shards",
     "a batch was refused because no node owns all of it",

@@ -12,6 +12,13 @@ use crate::causality::Entry;
 /// clients can write.
 pub const EXPIRY_MS_MAX: u64 = u64::MAX / 2;
 
+/// Longest life that can be said in seconds, in milliseconds: a thousand years.
+const TTL_MS_MAX: u64 = 1_000 * 365 * 86_400_000;
+
+/// What a life in seconds may be, for messages.
+pub const TTL_WORDS: &str =
+    "a number of seconds from 0.001 to a thousand years, with at most three decimals";
+
 /// When a new value is to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expiry {
@@ -28,6 +35,22 @@ pub enum Expiry {
 }
 
 impl Expiry {
+    /// After a decimal number of seconds, without a float; `None` = it is not as [`TTL_WORDS`] says.
+    pub fn after_seconds(text: &str) -> Option<Self> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if !is_number(whole) || !is_number(decimals) {
+            return None;
+        }
+        let decimals = decimals.trim_end_matches('0');
+        if decimals.len() > 3 {
+            return None;
+        }
+        let parts: u64 = format!("{decimals:0<3}").parse().ok()?;
+        let ms = whole.parse::<u64>().ok()?.checked_mul(1_000)?.checked_add(parts)?;
+        (1..=TTL_MS_MAX).contains(&ms).then_some(Self::After(ms))
+    }
+
     /// What the entry of a write keeps: milliseconds since the Unix epoch; 0 = never. `shown` is
     /// what the leader shows of the key, by the clock that says `unix_ms`.
     pub fn at_leader(self, unix_ms: u64, shown: Option<&Entry>) -> u64 {
@@ -47,6 +70,18 @@ mod tests {
     use super::*;
     use crate::causality::{Actor, Dot};
     use crate::time::Hlc;
+
+    #[test]
+    fn seconds_are_exact_and_nothing_else_is_taken() {
+        let after = |text| Expiry::after_seconds(text);
+        assert_eq!(after("5"), Some(Expiry::After(5_000)));
+        assert_eq!(after("0.5"), Some(Expiry::After(500)));
+        assert_eq!(after("1.2340"), Some(Expiry::After(1_234)));
+        assert_eq!(after("31536000000"), Some(Expiry::After(TTL_MS_MAX)));
+        for text in ["", "0", "0.0001", "-1", "+1", "1.", ".5", "1e3", "1.2345", "31536000001"] {
+            assert_eq!(after(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_leader_makes_an_instant_of_what_a_client_asks_for() {

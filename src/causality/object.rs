@@ -93,6 +93,11 @@ impl Object {
         shown
     }
 
+    /// Whether any of its siblings ends.
+    pub fn ends(&self) -> bool {
+        self.entries.iter().any(|entry| entry.expiry_ms != 0)
+    }
+
     /// Takes away the siblings that are over by a clock that says `unix_ms`: only to be shown, for
     /// what was taken away is still known to the others.
     pub fn hide_expired(&mut self, unix_ms: u64) {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::failure::Failure;
 use super::text;
+use crate::api::{Expiry, TTL_WORDS};
 use crate::limits;
 
 /// The bytes of an argument, decoded if the user says that it is base64.
@@ -17,6 +18,14 @@ pub(crate) fn bytes(argument: &OsStr, base64: bool) -> Result<Vec<u8>, Failure> 
     let text = argument.to_str().unwrap_or("\u{fffd}");
     text::from_base64(text)
         .map_err(|why| Failure::Usage(format!("{}: {why}", text::printable(argument.as_bytes()))))
+}
+
+/// A life in seconds, as the protocol takes it.
+pub(crate) fn seconds(text: &str) -> Result<String, String> {
+    match Expiry::after_seconds(text) {
+        Some(_) => Ok(String::from(text)),
+        None => Err(format!("it must be {TTL_WORDS}")),
+    }
 }
 
 /// The value of a write: from the argument, from stdin where that is `-`, or from a file.
@@ -67,6 +76,13 @@ mod tests {
         assert_eq!(bytes(raw, false).unwrap(), b"\xff/w==");
         assert_eq!(bytes(OsStr::new("/w=="), true).unwrap(), b"\xff");
         assert_eq!(bytes(raw, true).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn a_life_is_a_number_of_seconds() {
+        assert_eq!(seconds("1.5"), Ok(String::from("1.5")));
+        assert!(seconds("1.5s").unwrap_err().contains("seconds"));
+        assert!(seconds("0").is_err());
     }
 
     #[test]

@@ -49,6 +49,7 @@ Examples:
   peerage set user:1 Ada --context TOKEN    supersede just what that `get --siblings` showed
   peerage set user:1 Bob --context ''       \"I have seen nothing\": becomes a sibling
   peerage set user:1 Ada --level all        durable on every replica before it is acknowledged
+  peerage set session token --ttl 30        ends in 30 seconds
 
 Without --context the write supersedes everything that the leader of the key holds.
 Exit code 1: not applied. 3: it is not known whether it was applied.")]
@@ -64,6 +65,9 @@ pub(crate) struct Set {
     /// Context token of the read that this write answers
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     context: Option<String>,
+    /// Seconds after which the value ends, with at most three decimals [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = argument::seconds)]
+    ttl: Option<String>,
     /// KEY and VALUE are in base64
     #[arg(long)]
     base64: bool,
@@ -178,6 +182,7 @@ impl Set {
         let key = argument::bytes(&self.key, self.base64)?;
         let value = argument::value(self.value.as_ref(), self.value_file.as_ref(), self.base64)?;
         let call = with_context(Call::set(&key, &value), self.context.as_deref());
+        let call = self.ttl.iter().fold(call, |call, seconds| call.json("ttl", seconds));
         let answer = self.client.client()?.call(&self.level.apply(call))?;
         show_written(&[(key, "stored", answer)], self.client.output)
     }

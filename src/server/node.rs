@@ -263,8 +263,10 @@ impl Node {
     fn start_shards(&mut self, found: Recovered) -> Result<(), StartError> {
         let shards = self.shared.shard_count();
         let rebuilding = found.damage.unnamed || !found.damage.partitions.is_empty();
-        for (index, RecoveredShard { store, clocks, stamps }) in (0..).zip(found.shards) {
-            let recovered = shard::Recovered { clocks, rebuilding, hlc: found.hlc, stamps };
+        for (index, shard) in (0..).zip(found.shards) {
+            let RecoveredShard { store, clocks, stamps, expiring } = shard;
+            let hlc = found.hlc;
+            let recovered = shard::Recovered { clocks, rebuilding, hlc, stamps, expiring };
             let shard = ShardId(index);
             let config = ShardConfig { shard, shards, seed: random()?, recovered };
             let worker = Worker::new(Shard::new(config), store);

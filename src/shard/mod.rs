@@ -9,6 +9,7 @@
 
 mod batch_log;
 mod coordinator;
+mod expiring;
 mod glob;
 mod held;
 mod latency;
@@ -137,6 +138,8 @@ pub struct Recovered {
     pub hlc: Hlc,
     /// Which requests the newest records carry out, the oldest first.
     pub stamps: Vec<(Token, Stamp)>,
+    /// When something of a token ends, in milliseconds since the Unix epoch.
+    pub expiring: Vec<(Token, u64)>,
 }
 
 /// What a shard counts, from its start.
@@ -150,6 +153,8 @@ pub struct Counters {
     pub hedges: u64,
     /// Timestamps that led the wall clock by so much that they were not adopted.
     pub clock_skews: u64,
+    /// Values that were taken away because they were over.
+    pub expired: u64,
 }
 
 /// The data plane of one core.
@@ -228,12 +233,16 @@ impl Shard {
         assert!(shards >= 1, "a node has at least one shard");
         assert!(shards <= SHARDS_MAX, "a node has at most {SHARDS_MAX} shards");
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut partitions = Partitions::new(shard.0, shards);
+        for (token, expiry_ms) in recovered.expiring {
+            partitions.expiring.note_end(token, expiry_ms);
+        }
         Self {
             id: shard,
             view: None,
             recovered: recovered.clocks,
             rebuilding: recovered.rebuilding,
-            partitions: Partitions::new(shard.0, shards),
+            partitions,
             clock: HlcClock::starting_after(recovered.hlc),
             durable: Seq(0),
             operations: Operations::new(shard, random.random()),
@@ -269,7 +278,9 @@ impl Shard {
 
     /// When a `Tick` is due at the latest.
     pub fn deadline(&self) -> Option<Mono> {
-        let due = [self.operations.deadline(), self.parked.deadline(), self.batch_logs.deadline()];
+        let [operations, parked] = [self.operations.deadline(), self.parked.deadline()];
+        let due =
+            [operations, parked, self.batch_logs.deadline(), self.partitions.expiring.deadline()];
         due.into_iter().flatten().min()
     }
 
@@ -310,6 +321,7 @@ impl Shard {
             self.on_timer(turn, id, machine);
         }
         self.finish_batches(turn);
+        self.purge(turn);
     }
 
     fn on_peer<T: Table>(&mut self, turn: &mut Turn<'_, T>, from: NodeId, message: Message) {
@@ -367,6 +379,7 @@ impl Shard {
             sometimes!("a cold record came and its inputs went on");
             self.run_again(turn, token);
         }
+        self.purge_fetched(turn, token);
     }
 
     fn on_durable(&mut self, upto: Seq) {

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use super::batch_log::BATCH_LOG_BUCKET;
+use super::expiring::Expiring;
 use super::message::ReplicaItem;
 use super::recent::Named;
 use super::table::{Batch, Group, Record, Seq, Stamp, Table};
@@ -52,6 +53,8 @@ pub(super) struct Partitions {
     shards: u16,
     /// Logs of batches that were put since somebody looked, and whether each is held now.
     batch_logs: Vec<(Key, bool)>,
+    /// What ends, of all that was put.
+    pub(super) expiring: Expiring,
 }
 
 /// What the writer of a key has seen of it.
@@ -255,6 +258,7 @@ impl Partition {
         let is_damaged = stored.is_none();
         let held = match stored {
             Some(stored) if planted(Bug::ReceiveWithoutFill) => stored,
+            Some(stored) if planted(Bug::ExpiryResurrected) && object.ends() => stored,
             Some(stored) => self.filled(stored),
             None if planted(Bug::HealedByClock) => self.filled(Object::default()),
             None => Object::default(),
@@ -295,6 +299,24 @@ impl Partition {
         Some(Record { key, partition: self.id, object, dots, removed, stamp })
     }
 
+    /// The record of a key without what was over at `unix_ms`; `None` = nothing was. Its clock
+    /// covers what is taken away, so that it cannot come back from others.
+    pub(super) fn purged(&self, key: Key, stored: &Object, unix_ms: u64) -> Option<Record> {
+        let is_over = |entry: &&Entry| entry.is_over(unix_ms);
+        let removed: Vec<Dot> =
+            stored.entries.iter().filter(is_over).map(|entry| entry.dot).collect();
+        if removed.is_empty() {
+            return None;
+        }
+        let mut left = self.filled(stored.clone());
+        left.hide_expired(unix_ms);
+        assert!(removed.iter().all(|&dot| left.ctx.covers(dot)), "what goes stays covered");
+        sometimes!("what was over was taken away");
+        sometimes!("a sibling stayed when another was over", !left.entries.is_empty());
+        let object = strip(left, &self.clock);
+        Some(Record { key, partition: self.id, object, dots: Vec::new(), removed, stamp: None })
+    }
+
     /// Mints under `actor` from now on.
     fn open(&mut self, actor: Option<Actor>) {
         if self.actor != actor {
@@ -312,7 +334,8 @@ impl Partitions {
     /// Of a shard that owns nothing yet.
     pub(super) fn new(shard: u16, shards: u16) -> Self {
         assert!(shard < shards, "a shard is one of the shards of its node");
-        Self { slots: Vec::new(), shard, shards, batch_logs: Vec::new() }
+        let (batch_logs, expiring) = (Vec::new(), Expiring::default());
+        Self { slots: Vec::new(), shard, shards, batch_logs, expiring }
     }
 
     /// The shard that every partition of this number belongs to.
@@ -371,6 +394,9 @@ impl Partitions {
         let logs = records.iter().filter(|record| record.key.bucket == BATCH_LOG_BUCKET);
         let is_held = |record: &Record| !record.object.entries.is_empty();
         self.batch_logs.extend(logs.map(|record| (record.key.clone(), is_held(record))));
+        for record in &records {
+            self.expiring.note(record.key.token, &record.object);
+        }
         let seq = table.put(Batch { records, group });
         for id in ids {
             let partition = self.owned_mut(id).expect("records are of partitions owned here");
@@ -513,5 +539,70 @@ mod tests {
         let healed =
             replica.absorb(None, minted.item, false).expect("a damaged record is put anew");
         assert_eq!(healed.object.entries.len(), 1);
+    }
+
+    fn ready(tag: u32) -> Partition {
+        let actor = Actor::new(NodeTag(tag), 1);
+        Partition::new(PartitionId(0), PartitionClock::new(), State::Ready, Some(actor))
+    }
+
+    /// A write at time 100 that replaces what its leader holds.
+    fn write(value: &'static str, expiry: Expiry) -> Write {
+        let (key, value) = (Key::plain("k"), Some(Bytes::from_static(value.as_bytes())));
+        let (seen, hlc) = (Seen::All, Hlc(1));
+        Write { key, value, expiry, seen, hlc, rid: 0, named: None, done: None }
+    }
+
+    fn stored(minted: &Minted) -> Object {
+        minted.record.as_ref().expect("it was minted").object.clone()
+    }
+
+    #[test]
+    fn what_was_taken_away_does_not_come_back_from_who_still_holds_it() {
+        let (mut leader, mut late) = (ready(7), ready(8));
+        let minted = leader.mint(Object::default(), write("v", Expiry::After(50)), 100);
+        let key = Key::plain("k");
+        assert!(leader.purged(key.clone(), &stored(&minted), 149).is_none());
+        let purge = leader.purged(key.clone(), &stored(&minted), 150).expect("it is over");
+        assert!(purge.object.is_void(), "its event is covered by the clock");
+        assert_eq!((purge.dots.len(), purge.removed), (0, vec![minted.dot]));
+        let at_late = late.absorb(Some(Object::default()), minted.item.clone(), false);
+        let at_late = at_late.expect("it is news to it").object;
+        let back = leader.absorb(Some(purge.object.clone()), minted.item, false);
+        assert!(back.is_none(), "it is no news to who took it away");
+        let object = leader.filled(purge.object);
+        let told = ReplicaItem { key, object, dots: Vec::new(), stamp: None };
+        let told = late.absorb(Some(at_late), told, false).expect("it is told that it is gone");
+        assert!(told.object.entries.is_empty());
+    }
+
+    #[test]
+    fn a_write_that_comes_while_the_old_value_goes_stays() {
+        let (mut one, mut other) = (ready(7), ready(8));
+        let old = one.mint(Object::default(), write("old", Expiry::After(50)), 100);
+        let at_other = other.absorb(Some(Object::default()), old.item.clone(), false);
+        let at_other = at_other.expect("it is news to it").object;
+        let key = Key::plain("k");
+        let purge = one.purged(key.clone(), &stored(&old), 150).expect("it is over");
+        // The clock of the other one is slow: for it the old value lives on, and is replaced.
+        let new = other.mint(at_other, write("new", Expiry::Never), 120);
+        assert!(new.existed);
+        let merged = one.absorb(Some(purge.object), new.item, false).expect("it is news to it");
+        assert_eq!(merged.object.dots().collect::<Vec<_>>(), [new.dot]);
+        assert!(one.purged(key, &merged.object, u64::MAX).is_none());
+    }
+
+    #[test]
+    fn what_is_over_is_not_there_for_a_writer_and_what_ends_at_once_is_a_delete() {
+        let mut leader = ready(7);
+        let old = leader.mint(Object::default(), write("old", Expiry::After(50)), 100);
+        let kept = leader.mint(stored(&old), write("new", Expiry::Kept), 149);
+        assert!(kept.existed);
+        assert_eq!(stored(&kept).entries[0].expiry_ms, 150);
+        let later = leader.mint(stored(&kept), write("later", Expiry::Kept), 150);
+        assert!(!later.existed);
+        assert_eq!(stored(&later).entries[0].expiry_ms, 0, "nothing was left to keep");
+        let gone = leader.mint(stored(&later), write("gone", Expiry::At(150)), 150);
+        assert!(stored(&gone).entries.is_empty());
     }
 }

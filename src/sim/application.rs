@@ -208,7 +208,8 @@ impl Question {
     /// the leader of the write holds.
     pub fn set(key: impl Into<String>, value: impl Into<String>) -> Self {
         let value = Bytes::from(value.into());
-        Self::of(Request::Set { key: named(key), value, context: Context::LastRead })
+        let context = Context::LastRead;
+        Self::of(Request::Set { key: named(key), value, context, ttl_us: 0 })
     }
 
     /// Deletes a key, as far as the client's last [`Question::get`] of it has shown it.
@@ -221,6 +222,15 @@ impl Question {
     pub fn with_context(mut self, seen: Context) -> Self {
         if let Request::Set { context, .. } | Request::Delete { context, .. } = &mut self.request {
             *context = seen;
+        }
+        self
+    }
+
+    /// The same write of a value that ends after so many virtual microseconds, at least 1,000.
+    #[must_use]
+    pub fn ending_after(mut self, us: u64) -> Self {
+        if let Request::Set { ttl_us, .. } = &mut self.request {
+            *ttl_us = us.max(1_000) / 1_000 * 1_000;
         }
         self
     }

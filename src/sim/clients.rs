@@ -36,6 +36,9 @@ pub(super) struct Client {
     pending: Option<Pending>,
     /// What it is to ask as soon as it waits for nothing.
     waiting: VecDeque<Operation>,
+    /// What the clock of the node said when it sent the last answer, in milliseconds since the Unix
+    /// epoch.
+    pub(super) told_ms: u64,
     operations: u64,
     memory: BTreeMap<Key, Memory>,
     /// What the last plain read on this connection showed of a key.
@@ -105,6 +108,7 @@ impl Client {
             session: 0,
             pending: None,
             waiting: VecDeque::new(),
+            told_ms: 0,
             operations: 0,
             memory: BTreeMap::new(),
             shown: BTreeMap::new(),
@@ -155,11 +159,12 @@ impl World {
                 let line = format!("{{\"cmd\":\"GET\",\"key\":{},{fields}}}\n", quoted(&key.bytes));
                 (Kind::Read { key, siblings, majority: firm }, line)
             }
-            Request::Set { key, value, context } => {
+            Request::Set { key, value, context, ttl_us } => {
                 let (token, claim) = self.claim(client, &key, context, true);
                 let id = self.begin_write(&key, Some(&value), claim);
                 let (name, value) = (quoted(&key.bytes), quoted(&value));
-                let fields = format!("\"value\":{value},\"level\":\"{word}\"{token}");
+                let fields =
+                    format!("\"value\":{value},\"level\":\"{word}\"{token}{}", ttl(ttl_us));
                 let line = format!("{{\"cmd\":\"SET\",\"key\":{name},{fields}}}\n");
                 (Kind::Write { key, id, firm }, line)
             }
@@ -171,18 +176,23 @@ impl World {
                 let line = format!("{{\"cmd\":\"DELETE\",\"key\":{name},{fields}}}\n");
                 (Kind::Write { key, id, firm }, line)
             }
-            Request::Bulk { items, isolated } => self.bulk(client, &items, isolated, word),
+            Request::Bulk { items, isolated, ttl_us } => {
+                let require = if isolated { ",\"require\":\"isolated\"" } else { "" };
+                let fields = format!("\"level\":\"{word}\"{require}{}", ttl(ttl_us));
+                let (kind, line) = self.bulk(client, &items, &fields);
+                // A part whose leader's clock is ahead of its end is a delete: it leaves no value.
+                if let Kind::Bulk { ids, .. } = &kind
+                    && ttl_us == 0
+                {
+                    self.batches.push(ids.clone());
+                }
+                (kind, line)
+            }
         };
         self.ask(client, kind, expect.map(|expect| (expect, promise)), line);
     }
 
-    fn bulk(
-        &mut self,
-        client: usize,
-        items: &[(Key, Bytes)],
-        isolated: bool,
-        word: &str,
-    ) -> (Kind, String) {
+    fn bulk(&mut self, client: usize, items: &[(Key, Bytes)], rest: &str) -> (Kind, String) {
         let mut ids = Vec::new();
         let mut fields = Vec::new();
         for (key, value) in items {
@@ -190,12 +200,8 @@ impl World {
             ids.push(self.begin_write(key, Some(value), Claim::Known));
             fields.push(format!("{{\"key\":{},\"value\":{}}}", quoted(&key.bytes), quoted(value)));
         }
-        self.batches.push(ids.clone());
         let fields = fields.join(",");
-        let require = if isolated { ",\"require\":\"isolated\"" } else { "" };
-        let line = format!(
-            "{{\"cmd\":\"BULK_SET\",\"items\":[{fields}],\"level\":\"{word}\"{require}}}\n"
-        );
+        let line = format!("{{\"cmd\":\"BULK_SET\",\"items\":[{fields}],{rest}}}\n");
         let first = items.first().map_or_else(|| Key::plain(""), |(key, _)| key.clone());
         (Kind::Bulk { first, ids }, line)
     }
@@ -372,8 +378,11 @@ impl World {
         answer: Answer,
     ) {
         let partition = self.partition(key);
+        let told_ms = self.clients[client].told_ms;
+        self.note_time();
         if siblings && answer.ok {
             let values: Vec<Bytes> = answer.values.into_iter().map(Bytes::from).collect();
+            self.history.check_living(partition, key, &values, told_ms);
             self.history.shown(partition, key, &values, since_us);
             if let Some(token) = answer.context {
                 let seen = self.history.seen_by(partition, key, &values);
@@ -381,6 +390,7 @@ impl World {
             }
         } else if let Some(value) = answer.value.map(Bytes::from) {
             self.history.shown(partition, key, std::slice::from_ref(&value), None);
+            self.history.check_living(partition, key, std::slice::from_ref(&value), told_ms);
             self.clients[client].shown.insert(key.clone(), value);
         }
     }
@@ -388,6 +398,7 @@ impl World {
     fn on_verdict(&mut self, key: &Key, answer: &Answer) {
         if answer.ok {
             let values: Vec<Bytes> = answer.values.iter().cloned().map(Bytes::from).collect();
+            self.note_time();
             self.history.settled(self.partition(key), key, &values);
             self.verdicts.insert(key.clone(), values);
         }
@@ -497,6 +508,12 @@ impl Kind {
             Self::Bulk { first, .. } => first,
         }
     }
+}
+
+/// The field that says when a value ends; nothing for never.
+fn ttl(ttl_us: u64) -> String {
+    let ms = ttl_us.div_ceil(1_000);
+    if ms == 0 { String::new() } else { format!(",\"ttl\":{}.{:03}", ms / 1_000, ms % 1_000) }
 }
 
 /// Bytes as a JSON string. Keys and values of scenarios are text.

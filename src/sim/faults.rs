@@ -200,6 +200,7 @@ impl World {
             }
             Fault::Clock(place, jump_ms) => {
                 self.tally.clock_jumps += 1;
+                self.note_time();
                 self.machines[place].clock.skew_ms = jump_ms;
             }
             Fault::Link(from, to, fault) => self.on_link_fault(from, to, fault),

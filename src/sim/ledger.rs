@@ -28,6 +28,8 @@ pub(super) struct Ledger {
     held: BTreeMap<Place, BTreeSet<Event>>,
     /// Events that processes put and that their disks do not hold yet.
     in_memory: BTreeMap<Place, BTreeMap<Event, Key>>,
+    /// Events that a node has taken away because they were over, and its disk has stored that.
+    dropped: BTreeMap<Place, BTreeSet<Event>>,
 }
 
 /// The records of one file.
@@ -51,6 +53,23 @@ impl Ledger {
                 in_memory.insert((record.partition, dot), record.key.clone());
             }
         }
+    }
+
+    /// The disk of a node has stored that these events, which are over, were taken away.
+    pub(super) fn dropped(&mut self, place: Place, events: Vec<Event>) {
+        if !events.is_empty() {
+            self.dropped.entry(place).or_default().extend(events);
+        }
+    }
+
+    /// Whether a node has taken away an event because it was over.
+    pub(super) fn has_dropped(&self, place: Place, event: Event) -> bool {
+        self.dropped.get(&place).is_some_and(|dropped| dropped.contains(&event))
+    }
+
+    /// A node was damaged: nobody knows what it knows to be gone.
+    pub(super) fn forget_dropped(&mut self, place: Place) {
+        self.dropped.remove(&place);
     }
 
     /// The process is gone, and with it what was in its memory.

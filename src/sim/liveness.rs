@@ -80,6 +80,7 @@ impl World {
             key: Key::plain(format!("probe{number}")),
             value: format!("probe{number} w{}", self.writes).into(),
             context: Context::Absent,
+            ttl_us: 0,
         });
         let is_held = |request: &Request| {
             request.keys().into_iter().all(|key| self.holds_majority(core, key))

@@ -35,6 +35,10 @@ pub struct Options {
     pub keys: usize,
     /// Of a hundred operations that clients draw, how many are bulks.
     pub bulks: u8,
+    /// Of a hundred writes that clients draw, how many write what ends.
+    pub ends: u8,
+    /// How long what ends lasts at most.
+    pub ttl_us: u64,
     /// How links behave.
     pub network: NetworkFaults,
     /// How disks behave.
@@ -94,6 +98,8 @@ impl Options {
             think_us: 200_000,
             keys: 30,
             bulks: 8,
+            ends: 0,
+            ttl_us: 10_000_000,
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
             disk_us: 300,
@@ -177,6 +183,8 @@ impl Options {
         // Short segments are rolled, sealed and compacted many times in a run.
         options.segment_bytes = [16, 16, 64][rng.random_range(0..3)] * 1024;
         options.birth_crashes = [0, 0, 2, 4][rng.random_range(0..4)];
+        options.ends = [0, 0, 20, 60][rng.random_range(0..4)];
+        options.ttl_us = [1_000_000, 5_000_000, 20_000_000][rng.random_range(0..3)];
         options
     }
 }

@@ -384,6 +384,7 @@ impl Process {
                     rebuilding,
                     hlc: found.hlc,
                     stamps: recovered.stamps,
+                    expiring: recovered.expiring,
                 },
             };
             let worker = Worker::new(Shard::new(config), recovered.store).observed();

@@ -82,6 +82,8 @@ pub enum Request {
         value: Bytes,
         /// What the writer says it has seen.
         context: Context,
+        /// How long the value lasts, in whole milliseconds as microseconds; 0 = for ever.
+        ttl_us: u64,
     },
     /// Deletes what the context covers.
     Delete {
@@ -96,6 +98,8 @@ pub enum Request {
         items: Vec<(Key, Bytes)>,
         /// Whether it is to be refused where no node owns all of its keys.
         isolated: bool,
+        /// How long they last, as that of [`Request::Set`].
+        ttl_us: u64,
     },
 }
 

@@ -427,7 +427,7 @@ mod tests {
     fn set(at_us: u64, name: &str, number: usize) -> Step {
         let key = Key::plain(name.to_owned());
         let value = Bytes::from(format!("{name} {number}"));
-        let request = Request::Set { key, value, context: Context::Absent };
+        let request = Request::Set { key, value, context: Context::Absent, ttl_us: 0 };
         let operation = Operation {
             client: number % 2,
             via: None,

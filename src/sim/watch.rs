@@ -14,7 +14,7 @@ use super::world::World;
 use crate::causality::{Actor, Dot, PartitionClock};
 use crate::hash::{Key, PartitionId};
 use crate::limits::LOSERS_MAX;
-use crate::shard::{Batch, Seq};
+use crate::shard::{Batch, Record, Seq};
 use crate::store::Damage;
 
 /// Place, life, shard, number.
@@ -24,6 +24,8 @@ pub(super) type PutId = (Place, u64, u16, Seq);
 #[derive(Debug)]
 pub(super) struct Undurable {
     dots: Vec<(PartitionId, Dot)>,
+    /// What it takes away because it is over.
+    dropped: Vec<(PartitionId, Dot)>,
     /// The batch over several shards that it is a part of.
     group: Option<u64>,
     /// The events of it, where events are kept.
@@ -35,7 +37,9 @@ impl World {
     pub(super) fn on_put(&mut self, place: Place, life: u64, shard: u16, seq: Seq, batch: &Batch) {
         // An older actor of this node is only remembered, by others: its record was damaged here.
         let actor = self.actor(place);
+        self.note_time();
         let mut stored = Vec::new();
+        let mut dropped = Vec::new();
         let mut kept = Vec::new();
         for record in &batch.records {
             self.note(place, "put", &record.key.bytes);
@@ -58,16 +62,44 @@ impl World {
                     dot,
                     key: &record.key,
                     value: entry.map(|entry| &entry.payload),
+                    expiry_ms: entry.map_or(0, |entry| entry.expiry_ms),
                     replaced: &record.removed,
                     at_the_cap: record.object.entries.len() >= LOSERS_MAX,
                     write: entry.and_then(|entry| self.write_of(&record.key, &entry.payload)),
                 });
             }
             stored.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
+            self.check_dropped(place, record);
+            let is_over = |dot: &&Dot| self.history.is_over(&record.key, **dot);
+            let over = record.removed.iter().filter(is_over);
+            dropped.extend(over.map(|&dot| (record.partition, dot)));
             self.ledger.put(place, record);
         }
         let group = batch.group.map(|group| group.id);
-        self.undurable.insert((place, life, shard, seq), Undurable { dots: stored, group, kept });
+        self.undurable
+            .insert((place, life, shard, seq), Undurable { dots: stored, dropped, group, kept });
+    }
+
+    /// Tells the history how late it is by any clock. Clocks run on, but for faults; those tell it
+    /// before they set one.
+    pub(super) fn note_time(&mut self) {
+        let clocks = self.machines.iter().map(|machine| machine.clock.unix_ms(self.now_us));
+        let latest = clocks.max().unwrap_or_default();
+        self.history.note_time(latest);
+    }
+
+    /// What a replica has taken away because it was over, and knows to be gone, it does not take
+    /// back. One whose disk lost something, or was misread, may not know.
+    fn check_dropped(&mut self, place: Place, record: &Record) {
+        if self.budget.damaged.contains(&place) || self.machines[place].disk.misreads > 0 {
+            return;
+        }
+        let is_back = |dot: &Dot| self.ledger.has_dropped(place, (record.partition, *dot));
+        let back = record.object.dots().find(is_back);
+        if let Some(dot) = back {
+            let text = format!("n{} took {dot} away, which was over, and has it again", place + 1);
+            self.history.violate("E2 nothing that was over comes back", &record.key, text);
+        }
     }
 
     /// Under which name a node mints now.
@@ -89,6 +121,7 @@ impl World {
         for put in done {
             let Some(mut put) = self.undurable.remove(&put) else { continue };
             kept.append(&mut put.kept);
+            self.ledger.dropped(place, put.dropped);
         }
         if !kept.is_empty() {
             let facts = Facts::Durable(kept);
@@ -154,6 +187,7 @@ impl World {
             // Its clocks have gaps now that they had not when objects were stripped of what the
             // clocks said, so what it knew to be gone may be news to it.
             self.history.forgot(place);
+            self.ledger.forget_dropped(place);
         }
     }
 }

@@ -70,7 +70,8 @@ impl World {
             25..40 => Request::Get { key, siblings: false },
             40..80 => {
                 let context = self.draw_context();
-                Request::Set { key, value: self.draw_value(1), context }
+                let ttl_us = self.draw_ttl();
+                Request::Set { key, value: self.draw_value(1), context, ttl_us }
             }
             _ => Request::Delete { key, context: self.draw_context() },
         }
@@ -84,6 +85,15 @@ impl World {
     /// The value of the next write but so many.
     fn draw_value(&self, ahead: u64) -> Bytes {
         Bytes::from(format!("w{}", self.writes + ahead))
+    }
+
+    /// How long the next value lasts; 0 = for ever.
+    fn draw_ttl(&mut self) -> u64 {
+        let (ends, longest_us) = (self.scenario.options.ends, self.scenario.options.ttl_us);
+        if ends == 0 || self.chance.client.random_range(0..100_u8) >= ends {
+            return 0;
+        }
+        self.chance.client.random_range(1..=longest_us.div_ceil(1_000)) * 1_000
     }
 
     fn draw_context(&mut self) -> Context {
@@ -113,7 +123,8 @@ impl World {
             })
             .collect();
         let items = (1..).zip(keys).map(|(ahead, key)| (key, self.draw_value(ahead))).collect();
-        Request::Bulk { items, isolated: self.chance.client.random_range(0..10_u8) == 0 }
+        let isolated = self.chance.client.random_range(0..10_u8) == 0;
+        Request::Bulk { items, isolated, ttl_us: self.draw_ttl() }
     }
 }
 

@@ -478,6 +478,7 @@ impl World {
             Effect::Answer(client, bytes) => {
                 let delay = self.wire_us(client);
                 let session = self.clients[client].session;
+                self.clients[client].told_ms = self.machines[place].clock.unix_ms(self.now_us);
                 self.keep(Lane::Node(place), "reply", || facts::answered(&bytes, client));
                 let answer = Happening::ToClient { client, session, place, life, bytes };
                 self.schedule(delay, answer);

@@ -198,6 +198,9 @@ pub struct RecoveredShard {
     pub clocks: BTreeMap<PartitionId, PartitionClock>,
     /// Which requests the newest records carry out, the oldest first.
     pub stamps: Vec<(Token, Stamp)>,
+    /// When something of a token ends or ended, in milliseconds since the Unix epoch: the earliest
+    /// that any of its records says, each token once.
+    pub expiring: Vec<(Token, u64)>,
 }
 
 /// Bytes that were on stable storage once and do not verify now.

@@ -34,6 +34,8 @@ pub(super) struct Harvest {
     clocks: Vec<Clocks>,
     /// Requests that records carry out, per shard, with the number of the record.
     stamps: Vec<Vec<(u64, Token, Stamp)>>,
+    /// The earliest expiry that any record of a token has, per shard.
+    expiring: Vec<BTreeMap<Token, u64>>,
     /// The newest control record of each slot.
     pub(super) control: BTreeMap<u8, Control>,
     /// The newest clock record of each partition: when, and where.
@@ -111,6 +113,7 @@ impl Harvest {
             drafts: vec![Vec::new(); shards],
             clocks: vec![Clocks::new(); shards],
             stamps: vec![Vec::new(); shards],
+            expiring: vec![BTreeMap::new(); shards],
             ..Self::default()
         }
     }
@@ -165,6 +168,11 @@ impl Harvest {
                     count_live(&mut self.overhead, place);
                 }
                 let shard = self.shard_of(record.partition);
+                let ends = entries.iter().map(|entry| entry.expiry_ms).filter(|&ms| ms != 0);
+                if let Some(expiry_ms) = ends.min() {
+                    let earliest = self.expiring[shard].entry(header.token).or_insert(expiry_ms);
+                    *earliest = (*earliest).min(expiry_ms);
+                }
                 fold(&mut self.clocks[shard], record.partition, &record.dots);
                 // What it took away had been here. Where the record of that is damaged, nothing
                 // else says so, and what a delete took away would be news from others.
@@ -252,14 +260,17 @@ impl Harvest {
         let drafts = std::mem::take(&mut self.drafts);
         let clocks = std::mem::take(&mut self.clocks);
         let stamps = std::mem::take(&mut self.stamps);
+        let expiring = std::mem::take(&mut self.expiring);
         let cache_bytes = cache_bytes / drafts.len().max(1);
-        for ((drafts, clocks), mut stamps) in drafts.into_iter().zip(clocks).zip(stamps) {
+        let kept = clocks.into_iter().zip(stamps).zip(expiring);
+        for (drafts, ((clocks, mut stamps), expiring)) in drafts.into_iter().zip(kept) {
             let parts = TableParts { clocks: clocks.clone(), cache_bytes, ..TableParts::default() };
             let parts = self.add_up(drafts, parts, &mut live);
             let store = Store::new(TableParts { seeds: seeds.clone(), ..parts });
             stamps.sort_unstable_by_key(|(lsn, token, _)| (*lsn, *token));
             let stamps = stamps.into_iter().map(|(_, token, stamp)| (token, stamp)).collect();
-            shards.push(RecoveredShard { store, clocks, stamps });
+            let expiring = expiring.into_iter().collect();
+            shards.push(RecoveredShard { store, clocks, stamps, expiring });
         }
         for (_, place) in self.clock_records.values() {
             count_live(&mut live, *place);

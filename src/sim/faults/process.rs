@@ -46,6 +46,7 @@ impl World {
             }
             NodeFault::Freeze(span_us) => {
                 self.tally.clock_jumps += 1;
+                self.note_time();
                 self.machines[place].clock.freeze(now_us, span_us);
             }
             NodeFault::Reshard(shards) => {

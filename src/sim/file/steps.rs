@@ -245,7 +245,8 @@ impl Reader {
                 let key = key(desk, fields.need(desk, "key"));
                 let value = fields.need(desk, "value").and_then(|value| bytes(desk, value));
                 let context = context(desk, fields.take("context"));
-                key.zip(value).map(|(key, value)| Request::Set { key, value, context })
+                let ttl_us = ttl(desk, fields.take("ttl"));
+                key.zip(value).map(|(key, value)| Request::Set { key, value, context, ttl_us })
             }
             "delete" => {
                 let key = key(desk, fields.need(desk, "key"));
@@ -254,8 +255,10 @@ impl Reader {
             }
             _ => {
                 let isolated = fields.take("isolated").and_then(|value| desk.flag(value));
+                let isolated = isolated.unwrap_or(false);
+                let ttl_us = ttl(desk, fields.take("ttl"));
                 let items = fields.need(desk, "items").and_then(|value| bulk(desk, value));
-                items.map(|items| Request::Bulk { items, isolated: isolated.unwrap_or(false) })
+                items.map(|items| Request::Bulk { items, isolated, ttl_us })
             }
         };
         let expect = fields.take("expect").and_then(|value| {
@@ -330,6 +333,16 @@ fn context<'t>(desk: &Desk<'t>, value: Option<&'t Value<'t>>) -> Context {
         Some("last_read") => Context::LastRead,
         Some(_) | None => Context::Absent,
     }
+}
+
+/// How long a value lasts; 0 = for ever.
+fn ttl<'t>(desk: &Desk<'t>, value: Option<&'t Value<'t>>) -> u64 {
+    let Some(value) = value else { return 0 };
+    let us = desk.time(value, TIME_US_MAX).unwrap_or_default();
+    if us == 0 || us % 1_000 != 0 {
+        desk.say(value.span().start, "`ttl` is a time of whole milliseconds, as \"1.5s\"");
+    }
+    us
 }
 
 /// The items of a bulk: pairs of a key and a value, each key once.

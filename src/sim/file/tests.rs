@@ -52,17 +52,17 @@ fn request() -> impl Strategy<Value = Request> {
     let context = || select(vec![Context::Absent, Context::Empty, Context::LastRead]);
     prop_oneof![
         (key(), any::<bool>()).prop_map(|(key, siblings)| Request::Get { key, siblings }),
-        (key(), text(), context()).prop_map(|(key, value, context)| Request::Set {
-            key,
-            value,
-            context
+        (key(), text(), context(), 0..99_000_u64).prop_map(|(key, value, context, ms)| {
+            Request::Set { key, value, context, ttl_us: ms * 1_000 }
         }),
         (key(), context()).prop_map(|(key, context)| Request::Delete { key, context }),
-        proptest::collection::btree_map(key(), text(), 1..4).prop_flat_map(|items| any::<bool>()
-            .prop_map(move |isolated| Request::Bulk {
-                items: items.clone().into_iter().collect(),
+        (proptest::collection::btree_map(key(), text(), 1..4), any::<bool>(), 0..3_u64).prop_map(
+            |(items, isolated, ms)| Request::Bulk {
+                items: items.into_iter().collect(),
                 isolated,
-            })),
+                ttl_us: ms * 1_000,
+            }
+        ),
     ]
 }
 

@@ -93,17 +93,19 @@ fn operation_fields(
             let flag = siblings.then(|| ("siblings", siblings.to_string()));
             ("get", [named(key)].into_iter().chain(flag).collect::<Vec<_>>())
         }
-        Request::Set { key, value, context } => {
+        Request::Set { key, value, context, ttl_us } => {
             let written = [named(key), ("value", bytes(value))];
-            ("set", written.into_iter().chain(context_field(*context)).collect())
+            let rest = context_field(*context).into_iter().chain(ttl_field(*ttl_us));
+            ("set", written.into_iter().chain(rest).collect())
         }
         Request::Delete { key, context } => {
             ("delete", [named(key)].into_iter().chain(context_field(*context)).collect())
         }
-        Request::Bulk { items, isolated } => {
+        Request::Bulk { items, isolated, ttl_us } => {
             let pairs = items.iter().map(|(key, value)| list([bytes(&key.bytes), bytes(value)]));
             let flag = isolated.then(|| ("isolated", isolated.to_string()));
-            ("bulk", [("items", list(pairs))].into_iter().chain(flag).collect())
+            let rest = flag.into_iter().chain(ttl_field(*ttl_us));
+            ("bulk", [("items", list(pairs))].into_iter().chain(rest).collect())
         }
     };
     fields.extend(rest);
@@ -120,6 +122,10 @@ fn operation_fields(
         ("expect", text)
     }));
     (word, fields)
+}
+
+fn ttl_field(ttl_us: u64) -> Option<(&'static str, String)> {
+    (ttl_us != 0).then(|| ("ttl", quoted(&time_text(ttl_us))))
 }
 
 fn context_field(context: Context) -> Option<(&'static str, String)> {

@@ -38,6 +38,7 @@ impl World {
         let Some(layout) = layout else { return };
         let disks: Vec<BTreeMap<Key, BTreeMap<Dot, Bytes>>> =
             (0..self.machines.len()).map(|place| self.ledger.siblings(place)).collect();
+        self.note_time();
         let mut found = Vec::new();
         for key in self.history.keys() {
             let row = layout.row(self.partition(key)).iter();
@@ -46,7 +47,12 @@ impl World {
                 .filter_map(|node| self.places.get(node).copied())
                 .filter(|place| !self.machines[*place].is_rebuilding)
                 .collect();
-            let held = |place: &Place| disks[*place].get(key).cloned().unwrap_or_default();
+            // What is over goes from each replica at its own time.
+            let held = |place: &Place| {
+                let mut held = disks[*place].get(key).cloned().unwrap_or_default();
+                held.retain(|dot, _| !self.history.is_over(key, *dot));
+                held
+            };
             let Some(first) = places.first().map(held) else { continue };
             if let Some(other) = places.iter().find(|place| held(place) != first) {
                 let (one, other) = (places[0], *other);

@@ -6,6 +6,8 @@
 //! told the outcome. Invariants D1 (nothing acknowledged is lost), D2 (siblings are exact), D3 (a
 //! dot names one write), T1 (nothing deleted returns) and the promise of REFUSED.
 
+mod expiry;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -79,6 +81,8 @@ pub struct History {
     unstored: BTreeSet<Event>,
     /// Keys of which a promise is broken for that reason alone.
     excused: BTreeSet<Key>,
+    /// Events that end, by the time at which they do, until a clock has reached it.
+    ends: BTreeMap<u64, Vec<Event>>,
 }
 
 /// Dots are minted per partition.
@@ -98,6 +102,8 @@ struct Facts {
     replaced: BTreeSet<Dot>,
     /// Whatever some delete of the key may have known of.
     deleted: BTreeSet<Dot>,
+    /// Events that are over by some clock.
+    over: BTreeSet<Dot>,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +121,8 @@ struct Minted {
     key: Key,
     /// `None` = a delete.
     value: Option<Bytes>,
+    /// When it ends, in milliseconds since the Unix epoch; 0 = never.
+    expiry_ms: u64,
     /// Every event of this key that it knew of.
     past: BTreeSet<Dot>,
     /// What it may have known of beside: enough to excuse that something is gone, not enough to
@@ -144,6 +152,8 @@ pub struct Mint<'a> {
     pub key: &'a Key,
     /// `None` = a delete.
     pub value: Option<&'a Bytes>,
+    /// When it ends, in milliseconds since the Unix epoch; 0 = never.
+    pub expiry_ms: u64,
     /// The siblings that it took away.
     pub replaced: &'a [Dot],
     /// Whether it may have taken away losers that nobody had seen, because there were too many.
@@ -179,7 +189,7 @@ impl History {
         // What another event had replaced is gone for every writer, also where its leader has not
         // heard of that yet: a token covers it through the events that came after.
         let gone: BTreeSet<Dot> =
-            mint.replaced.iter().filter(|other| self.is_replaced(key, **other)).copied().collect();
+            mint.replaced.iter().filter(|other| self.is_gone(key, **other)).copied().collect();
         if let Some(write) = mint.write.and_then(|id| self.writes.get_mut(&id)) {
             write.dots.insert(dot);
             let at_most = match &write.claim {
@@ -214,6 +224,7 @@ impl History {
         let minted = Minted {
             key,
             value,
+            expiry_ms: mint.expiry_ms,
             past,
             perhaps,
             copies,
@@ -223,6 +234,9 @@ impl History {
             past_is_forgotten: false,
         };
         self.events.insert((partition, dot), minted);
+        if mint.expiry_ms != 0 {
+            self.ends.entry(mint.expiry_ms).or_default().push((partition, dot));
+        }
     }
 
     fn past_of(
@@ -508,8 +522,10 @@ impl History {
         self.violations.push(Violation { invariant, key: key.clone(), text, at_us });
     }
 
-    fn is_replaced(&self, key: &Key, dot: Dot) -> bool {
-        self.keys.get(key).is_some_and(|facts| facts.replaced.contains(&dot))
+    /// Whether an event was replaced by another one, or is over by some clock.
+    fn is_gone(&self, key: &Key, dot: Dot) -> bool {
+        let facts = self.keys.get(key);
+        facts.is_some_and(|facts| facts.replaced.contains(&dot) || facts.over.contains(&dot))
     }
 
     /// Whether an event that some node still knows of has replaced this one.
@@ -588,6 +604,7 @@ mod tests {
                 dot,
                 key: &key,
                 value: Some(&value(id)),
+                expiry_ms: 0,
                 replaced,
                 at_the_cap: false,
                 write: Some(WriteId(id)),
@@ -625,6 +642,7 @@ mod tests {
             dot: dot(2, 1),
             key: &key,
             value: None,
+            expiry_ms: 0,
             replaced: &[],
             at_the_cap: false,
             write: None,

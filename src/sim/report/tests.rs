@@ -21,7 +21,7 @@ fn scenario(key: &str, expects: Option<&str>) -> Scenario {
     let set = |client, via, value: &str, level| {
         let key = Key::plain(key.to_owned());
         let value = Bytes::from(value.to_owned());
-        let request = Request::Set { key, value, context: Context::Absent };
+        let request = Request::Set { key, value, context: Context::Absent, ttl_us: 0 };
         Action::Ask(Operation { client, via: Some(via), request, level, expect: None })
     };
     let steps = [

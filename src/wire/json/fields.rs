@@ -15,7 +15,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::text;
-use crate::api::{Expiry, Fault, Level, RequestId};
+use crate::api::{Expiry, Fault, Level, RequestId, TTL_WORDS};
 use crate::hash::Token;
 use crate::limits::TIMEOUT_MS_MAX;
 use crate::wire::check::{self, from_base64};
@@ -138,14 +138,7 @@ impl<'a> Fields<'a> {
     /// When a new value ends, if the request says: `ttl`, seconds with at most three decimals.
     pub(super) fn expiry(&self) -> Result<Expiry, Fault> {
         let Some(raw) = self.raw(Field::Ttl) else { return Ok(Expiry::Never) };
-        let ms = ms_of_seconds(raw).ok_or_else(|| {
-            let days = TTL_MS_MAX / 86_400_000;
-            bad(format!(
-                "ttl must be a number of seconds from 0.001 to {days} days, with at most three \
-                 decimals"
-            ))
-        })?;
-        Ok(Expiry::After(ms))
+        Expiry::after_seconds(raw).ok_or_else(|| bad(format!("ttl must be {TTL_WORDS}")))
     }
 
     /// The id of this request, if the client gave one.
@@ -188,22 +181,6 @@ impl<'a> Fields<'a> {
             bad(format!("{name} must be {what}"))
         })
     }
-}
-
-/// Longest life of a value, in milliseconds: a thousand years.
-const TTL_MS_MAX: u64 = 1_000 * 365 * 86_400_000;
-
-/// The milliseconds of a decimal number of seconds, without a float: 1 to [`TTL_MS_MAX`].
-fn ms_of_seconds(text: &str) -> Option<u64> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let decimals = decimals.trim_end_matches('0');
-    if !is_number(whole) || decimals.len() > 3 {
-        return None;
-    }
-    let parts: u64 = format!("{decimals:0<3}").parse().ok()?;
-    let ms = whole.parse::<u64>().ok()?.checked_mul(1_000)?.checked_add(parts)?;
-    (1..=TTL_MS_MAX).contains(&ms).then_some(ms)
 }
 
 /// The bytes of a key or value: base64 decoded, or as [`text::bytes_of`] says.

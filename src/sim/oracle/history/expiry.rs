@@ -1,0 +1,125 @@
+//! E1: nothing is shown after its time, by the clock of the node that answers; E2: what a replica
+//! has taken away because it was over does not come back to it.
+//!
+//! What is over by any clock may be gone, for replicas take it away by their own clocks
+//! (docs/consistency.md, "Values that end"). Then it counts as deleted, together with what it had
+//! replaced: from the first instant at which any clock says so, and only if it was written by then.
+
+use super::{Event, History};
+use crate::causality::Dot;
+use crate::hash::{Key, PartitionId};
+
+const E1: &str = "E1 nothing is shown after its time";
+
+impl History {
+    /// The latest that any clock shows now.
+    pub fn note_time(&mut self, unix_ms: u64) {
+        while let Some(entry) = self.ends.first_entry().filter(|entry| *entry.key() <= unix_ms) {
+            for event in entry.remove() {
+                self.end(event);
+            }
+        }
+    }
+
+    fn end(&mut self, event: Event) {
+        let Some(minted) = self.events.get(&event) else { return };
+        let facts = self.keys.entry(minted.key.clone()).or_default();
+        facts.over.insert(event.1);
+        facts.deleted.insert(event.1);
+        facts.deleted.extend(minted.past.iter().chain(&minted.copies).chain(&minted.perhaps));
+    }
+
+    /// Whether an event is over by any clock.
+    pub(in crate::sim) fn is_over(&self, key: &Key, dot: Dot) -> bool {
+        self.keys.get(key).is_some_and(|facts| facts.over.contains(&dot))
+    }
+
+    /// A node whose clock said `unix_ms` showed these values of a key: each was made by some event
+    /// that was not over for it.
+    pub fn check_living(
+        &mut self,
+        partition: PartitionId,
+        key: &Key,
+        values: &[bytes::Bytes],
+        unix_ms: u64,
+    ) {
+        let Some(facts) = self.keys.get(key) else { return };
+        let is_over = |dot: &Dot| {
+            let event = self.events.get(&(partition, *dot));
+            event.is_some_and(|event| event.expiry_ms != 0 && event.expiry_ms <= unix_ms)
+        };
+        let over = values.iter().find(|value| {
+            let dots = facts.by_value.get(*value);
+            dots.is_some_and(|dots| !dots.is_empty() && dots.iter().all(is_over))
+        });
+        if let Some(value) = over {
+            let text = format!("{} was shown at {unix_ms} ms and was over", value.escape_ascii());
+            self.violate(E1, key, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::*;
+    use super::E1;
+    use crate::causality::Actor;
+
+    const HOME: PartitionId = PartitionId(0);
+
+    /// A value without an end, and one that ends at 100 and took its place; both acknowledged.
+    fn history() -> (History, Key, [Bytes; 2]) {
+        let key = Key::plain("k");
+        let mut history = History::default();
+        let dots = [1, 2].map(|seq| Dot { actor: Actor(1), seq });
+        let values = [Bytes::from_static(b"first"), Bytes::from_static(b"second")];
+        for (index, (dot, value)) in dots.into_iter().zip(&values).enumerate() {
+            let id = WriteId(dot.seq);
+            history.begin(id, key.clone(), Claim::Known, false);
+            history.minted(Mint {
+                partition: HOME,
+                dot,
+                key: &key,
+                value: Some(value),
+                expiry_ms: if index == 0 { 0 } else { 100 },
+                replaced: &dots[..index],
+                at_the_cap: false,
+                write: Some(id),
+            });
+            history.stored(0, HOME, dot);
+            history.told(id, Fate::Acknowledged, 10, true);
+        }
+        (history, key, values)
+    }
+
+    fn found(history: &History) -> Vec<&'static str> {
+        history.violations().iter().map(|violation| violation.invariant).collect()
+    }
+
+    #[test]
+    fn what_is_over_by_a_clock_may_be_gone_with_what_it_had_replaced() {
+        let (mut history, key, _) = history();
+        history.note_time(99);
+        history.settled(HOME, &key, &[]);
+        assert_eq!(found(&history), ["D1 nothing acknowledged is lost"; 2]);
+        let (mut history, key, values) = self::history();
+        history.note_time(100);
+        history.settled(HOME, &key, &[]);
+        history.shown(HOME, &key, &[], Some(11));
+        assert_eq!(found(&history), [""; 0]);
+        history.settled(HOME, &key, &values[..1]);
+        assert_eq!(found(&history), ["T1 nothing replaced returns"]);
+    }
+
+    #[test]
+    fn what_is_shown_after_its_time_is_found() {
+        let (mut history, key, values) = history();
+        history.check_living(HOME, &key, &values, 99);
+        history.check_living(HOME, &key, &values[..1], 100);
+        assert_eq!(found(&history), [""; 0]);
+        history.check_living(HOME, &key, &values, 100);
+        assert_eq!(found(&history), [E1]);
+    }
+}
