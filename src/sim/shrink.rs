@@ -15,8 +15,9 @@ use super::network::{NetworkFaults, Place};
 use super::options::Options;
 use super::oracle::Violation;
 use super::run::{break_promise, run};
-use super::scenario::{Action, Context, Request, Scenario, Step};
+use super::scenario::{Action, Context, Operation, Request, Scenario, Step};
 use crate::api::Level;
+use crate::hash::Key;
 
 /// Time that is left after the last step, in microseconds.
 const TAIL_US: u64 = 1_000_000;
@@ -81,7 +82,7 @@ impl Search<'_> {
         self.shorter();
         self.only_the_key();
         self.fewer_kinds();
-        self.fewer_clients();
+        self.fewer_clients_and_keys();
         self.only_the_last();
         self.calmer();
         // Fewer nodes allow fewer steps, and the other way round.
@@ -122,15 +123,38 @@ impl Search<'_> {
         }
     }
 
-    /// Silences each client in turn.
-    fn fewer_clients(&mut self) {
-        for client in 0..self.best.clients.len() {
-            let mut candidate = self.best.clone();
-            candidate.steps.retain(|step| match &step.action {
-                Action::Fault(_) => true,
-                Action::Ask(operation) => operation.client != client,
-            });
-            self.attempt_other(candidate);
+    /// Silences clients, and drops the questions about keys beside that of the violation.
+    fn fewer_clients_and_keys(&mut self) {
+        let clients: Vec<usize> = (0..self.best.clients.len()).collect();
+        self.fewer_of(&clients, |operation, gone| gone.contains(&operation.client));
+        let asked = self.best.steps.iter().filter_map(question);
+        let keys: BTreeSet<Key> =
+            asked.flat_map(|operation| operation.request.keys()).cloned().collect();
+        let keys: Vec<Key> = keys.into_iter().filter(|key| *key != self.violation.key).collect();
+        self.fewer_of(&keys, |operation, gone| {
+            operation.request.keys().into_iter().all(|key| gone.contains(key))
+        });
+    }
+
+    /// Leaves out all questions of some clients or keys, half of them at first.
+    fn fewer_of<T: Clone>(&mut self, all: &[T], belongs: impl Fn(&Operation, &[T]) -> bool) {
+        let mut left = all.to_vec();
+        let mut chunk = left.len().div_ceil(2);
+        while chunk > 0 && !self.is_over {
+            let mut start = 0;
+            while start < left.len() && !self.is_over {
+                let gone = start..left.len().min(start + chunk);
+                let mut candidate = self.best.clone();
+                candidate.steps.retain(|step| {
+                    question(step).is_none_or(|asked| !belongs(asked, &left[gone.clone()]))
+                });
+                if self.attempt_other(candidate) {
+                    left.drain(gone);
+                } else {
+                    start += chunk;
+                }
+            }
+            chunk /= 2;
         }
     }
 
@@ -185,8 +209,8 @@ impl Search<'_> {
         if !key.bytes.is_empty() {
             let mut candidate = self.best.clone();
             candidate.steps.retain(keeps);
-            // The largest cut of all is worth a few more tries.
-            self.attempt_under(SEEDS_MAX, candidate);
+            // The largest cut of all is worth many more tries.
+            self.attempt_under(4 * SEEDS_MAX, candidate);
         }
     }
 
@@ -389,6 +413,14 @@ impl Search<'_> {
     }
 }
 
+/// What a client asks in a step, if it is one of a client.
+fn question(step: &Step) -> Option<&Operation> {
+    match &step.action {
+        Action::Ask(operation) => Some(operation),
+        Action::Fault(_) => None,
+    }
+}
+
 /// A step of a world with fewer nodes; `None` = it is about a node that is not there.
 fn within(step: Step, nodes: usize) -> Option<Step> {
     let is_there = |place: &Place| *place < nodes;
@@ -420,9 +452,8 @@ fn within(step: Step, nodes: usize) -> Option<Step> {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::scenario::{Expectation, Operation};
+    use super::super::scenario::Expectation;
     use super::*;
-    use crate::hash::Key;
 
     fn set(at_us: u64, name: &str, number: usize) -> Step {
         let key = Key::plain(name.to_owned());
