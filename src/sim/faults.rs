@@ -182,7 +182,7 @@ impl World {
                     let mut chance = self.chance.at(Family::Disk, place, self.now_us, 0);
                     self.machines[place].disk.lose_power(&mut chance);
                     let machine = &self.machines[place];
-                    self.ledger.read_anew(place, machine.settings.node(), &machine.disk);
+                    self.ledger.read_anew(place, machine.node, &machine.disk);
                 }
             }
             Fault::Partition(groups) => {

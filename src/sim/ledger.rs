@@ -17,6 +17,9 @@ use crate::shard::Record;
 use crate::store::FileName;
 use crate::store::inspect::{Inspected, InspectedKind, InspectedSegment};
 
+/// Zeros with which a record may end: as much behind the last byte that is none is searched too.
+const ZEROS_MAX: usize = 1_024;
+
 /// An event: dots are minted per partition.
 pub(super) type Event = (PartitionId, Dot);
 
@@ -132,7 +135,9 @@ impl Ledger {
                     return Vec::new();
                 };
                 let (records, end) = (BTreeMap::new(), InspectedSegment::header_bytes());
-                entry.insert(Shelf { segment, records, end, written: stable.len() as u64 })
+                let zeros = stable.iter().rev().take_while(|byte| **byte == 0).count();
+                let written = (stable.len() - zeros.saturating_sub(ZEROS_MAX)) as u64;
+                entry.insert(Shelf { segment, records, end, written })
             }
         };
         shelf.read_on(stable)

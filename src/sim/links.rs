@@ -91,7 +91,7 @@ impl World {
         self.note(place, "frame", &bytes);
         let facts = Facts::Arrived { from, heard: true };
         self.trace.explain(|| Said { facts, ..Said::default() });
-        let node = self.machines[from].settings.node();
+        let node = self.machines[from].node;
         let mut understood = true;
         self.with(place, |process, now, out| understood = process.on_frame(now, node, bytes, out));
         if !understood {
@@ -119,7 +119,7 @@ impl World {
 
     pub(super) fn unlink(&mut self, place: Place, from: Place) {
         if self.machines[place].links.remove(&from).is_some() {
-            let node = self.machines[from].settings.node();
+            let node = self.machines[from].node;
             self.note(place, "link down", &from.to_le_bytes());
             let input = cluster::Input::LinkDown { node };
             self.with(place, |process, now, out| process.on_control(now, input, out));

@@ -98,7 +98,7 @@ impl World {
         let counts = |place: &&Place| {
             let machine = &self.machines[**place];
             let is_whole = !machine.is_rebuilding && !self.budget.damaged.contains(*place);
-            row.contains(&machine.settings.node()) && is_whole
+            row.contains(&machine.node) && is_whole
         };
         core.iter().filter(counts).count() > row.len() / 2
     }

@@ -10,6 +10,7 @@ use super::faults::Trouble;
 use super::network::Place;
 use super::options::Options;
 use super::process::{Birth, Process};
+use crate::causality::NodeId;
 use crate::cluster::Settings;
 use crate::config::{Config, Durability};
 use crate::store::{DiskOp, IoId, LogConfig};
@@ -25,6 +26,8 @@ pub(super) struct Machine {
     pub(super) in_flight: Vec<(IoId, DiskOp)>,
     pub(super) trouble: Trouble,
     pub(super) settings: Settings,
+    /// Its name in the cluster: the digest of its key.
+    pub(super) node: NodeId,
     pub(super) clock: WallClock,
     /// Until when its turns take how many times as long.
     pub(super) slow: (u64, u64),
@@ -77,6 +80,7 @@ impl Machine {
             disk,
             in_flight: Vec::new(),
             trouble: Trouble::default(),
+            node: settings.node(),
             settings,
             clock: WallClock::default(),
             slow: (0, 1),
@@ -113,7 +117,7 @@ impl Machine {
             ..Config::default()
         };
         let log = LogConfig {
-            node: self.settings.node(),
+            node: self.node,
             shards: self.shards,
             segment_bytes: options.segment_bytes,
             durability: Durability::Always,

@@ -86,6 +86,8 @@ pub(super) struct Process {
 #[derive(Debug)]
 struct Running {
     cluster: Cluster,
+    /// When the control plane has something to do though nothing happens.
+    control_due: Option<Mono>,
     output: cluster::Output,
     held: HeldBack<(NodeId, cluster::Message)>,
     control_durable: Seq,
@@ -168,7 +170,7 @@ impl Process {
     /// A deadline is due.
     pub(super) fn on_wake(&mut self, now: Now, out: &mut Vec<Effect>) {
         if let Some(running) = &mut self.running {
-            if running.cluster.deadline().is_some_and(|deadline| deadline <= now.mono) {
+            if running.control_due.is_some_and(|deadline| deadline <= now.mono) {
                 running.control(now, cluster::Input::Tick, &mut self.log, out);
             }
             for (shard, lane) in (0..).zip(&running.lanes) {
@@ -186,7 +188,7 @@ impl Process {
         let running = self.running.iter().flat_map(|running| {
             let idle = (0..).zip(&running.lanes).filter(|(shard, _)| !turns.contains(shard));
             let shards = idle.filter_map(|(_, lane)| lane.worker.deadline());
-            running.cluster.deadline().into_iter().chain(shards)
+            running.control_due.into_iter().chain(shards)
         });
         self.log.deadline().into_iter().chain(running).min()
     }
@@ -392,6 +394,7 @@ impl Process {
         });
         let mut running = Running {
             cluster,
+            control_due: None,
             output: cluster::Output::default(),
             held: HeldBack::default(),
             control_durable: Seq(0),
@@ -414,6 +417,7 @@ impl Running {
     /// One step of the control plane, and all that comes of it.
     fn control(&mut self, now: Now, input: cluster::Input, log: &mut Log, out: &mut Vec<Effect>) {
         self.cluster.step(now, input, &mut self.output);
+        self.control_due = self.cluster.deadline();
         for (seq, record) in self.output.records.drain(..) {
             log.hand_control(seq, record);
         }

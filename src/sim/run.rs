@@ -192,7 +192,7 @@ impl World {
             let process = self.machines[place].process.as_ref();
             let Some(view) = process.and_then(Process::view) else { return false };
             let layout = view.layout.as_ref();
-            let reaches = |place: &Place| view.reaches(self.machines[*place].settings.node());
+            let reaches = |place: &Place| view.reaches(self.machines[*place].node);
             layout.is_some_and(|layout| layout.roles.len() == self.machines.len())
                 && view.actor.is_some()
                 && places.iter().all(reaches)

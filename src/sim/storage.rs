@@ -49,7 +49,7 @@ impl World {
         if machine.trouble.full_until_us <= self.now_us {
             machine.disk.faults.capacity = u64::MAX;
         }
-        let node = machine.settings.node();
+        let node = machine.node;
         if let DiskOp::Write { file, offset, parts } = &op {
             self.lead_astray(place, *file, *offset, parts);
         }

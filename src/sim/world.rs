@@ -182,7 +182,7 @@ impl World {
         let chance = Chance::new(options.seed);
         let machines: Vec<Machine> =
             (0..options.nodes).map(|place| Machine::new(place, options)).collect();
-        let places = (0..).zip(&machines).map(|(place, m)| (m.settings.node(), place)).collect();
+        let places = (0..).zip(&machines).map(|(place, m)| (m.node, place)).collect();
         // Those that steps name, those that draw their work, and a few who only ask at the end.
         let named = scenario.clients.len();
         let drawing = named + options.clients;

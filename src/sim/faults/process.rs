@@ -79,7 +79,7 @@ impl World {
         disk.faults = self.machines[place].disk.faults.clone();
         let machine = &mut self.machines[place];
         machine.disk = disk;
-        self.ledger.read_anew(place, machine.settings.node(), &machine.disk);
+        self.ledger.read_anew(place, machine.node, &machine.disk);
     }
 
     pub(super) fn draw_crash(&mut self) -> Vec<(u64, Fault)> {
