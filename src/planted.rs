@@ -73,8 +73,8 @@ bugs! {
     DamageTakenForAbsent = "damage-taken-for-absent",
     /// Values are shown whether they are over or not. E1.
     ExpiredShown = "expired-shown",
-    /// A replica that is sent what ends does not ask its clock whether it has taken it away already:
-    /// the repair of a read brings it back. E2 and T1.
+    /// A replica that is sent what ends does not ask its clock whether it has taken it away
+    /// already: the repair of a read brings it back. E2 and T1.
     ExpiryResurrected = "expiry-resurrected",
     /// Replies to clients do not wait until what they rest on is durable. O1, D1 and Q1.
     ReplyBeforeDurable = "reply-before-durable",

@@ -35,7 +35,7 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    /// After a decimal number of seconds, without a float; `None` = it is not as [`TTL_WORDS`] says.
+    /// After a decimal number of seconds; `None` = it is not as [`TTL_WORDS`] says.
     pub fn after_seconds(text: &str) -> Option<Self> {
         let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
         let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());

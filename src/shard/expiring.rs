@@ -3,11 +3,11 @@
 //! Readers hide what is over; some time later every replica takes it away, by its own clock and by
 //! itself. That is no delete: no event is minted for it. The entry goes, its event stays covered by
 //! the clock of the partition, and so whoever still holds it loses it when the two are merged. Only
-//! the event that is over goes, and a later write of the key is another event: it stays.
+//! the event that is over goes; a later write of the key is another event, and stays.
 //!
-//! Invariants: a key with something that ends is looked at no later than that needs; a key is looked
-//! at under the same rules as any input for it, so never while a batch holds it; what waits here is
-//! made of what the table holds, so a start finds it again. Source: ours, after `DottedDB`'s deletes.
+//! Invariants: a key with something that ends is looked at no later than that needs, under the same
+//! rules as any input for it, so never while a batch holds it. What waits here is made of what the
+//! table holds, so a start finds it again. Source: ours, after the deletes of `DottedDB`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -200,7 +200,7 @@ impl Partition {
         let shown = held.winner().filter(is_live);
         let expiry_ms = expiry.at_leader(unix_ms, shown);
         // What is over before it begins leaves nothing behind but its event.
-        let register = |payload| Entry { rid, expiry_ms, ..Entry::register(dot, hlc, payload) };
+        let register = |payload| Entry { expiry_ms, rid, ..Entry::register(dot, hlc, payload) };
         let entry = value.map(register).filter(|entry| !entry.is_over(unix_ms));
         let by_token = matches!(&seen, Seen::Upto(_));
         let (held, known, mut gone) = apart(held, seen);

@@ -223,7 +223,9 @@ impl Replies {
         match self {
             Self::One(reply) => hide_expired(reply, unix_ms),
             Self::Many(replies) => {
-                replies.iter_mut().for_each(|reply| hide_expired(reply, unix_ms));
+                for reply in replies {
+                    hide_expired(reply, unix_ms);
+                }
             }
             // Of a walk there are keys only, and a renewal has looked at the clock itself.
             Self::None | Self::Walked(_) | Self::Renewed(_) => {}

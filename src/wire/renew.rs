@@ -1,9 +1,9 @@
 //! EXPIRE and its like: a read of a key, and then a write of the value that was read, which ends at
 //! another time.
 //!
-//! Invariants: what was over when it was read is not written again; the write carries the context of
-//! the read, so it replaces what was read and nothing else, and whatever was written meanwhile stays
-//! as its sibling; it is not begun any more once the value that it renews is over.
+//! Invariants: what was over when it was read is not written again; the write carries the context
+//! of the read, so it replaces what was read and nothing else, and whatever was written meanwhile
+//! stays as its sibling; it is not begun any more once the value that it renews is over.
 
 use crate::api::{Expiry, Fault, Op, Read, Reply, Request, WriteContext, Written};
 use crate::causality::Entry;
@@ -49,8 +49,8 @@ enum Step {
 }
 
 impl Renewal {
-    /// A change of `key`, of which the read has the level and the limits of `template` and the write
-    /// may take `write_left_ms`.
+    /// A change of `key`, of which the read has the level and the limits of `template`, and the
+    /// write may take `write_left_ms`.
     pub(super) fn new(key: Key, change: Change, template: Request, write_left_ms: u32) -> Self {
         Self { key, change, template, write_left_ms, step: Step::Read, shown: None }
     }

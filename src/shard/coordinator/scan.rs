@@ -353,7 +353,9 @@ impl Scanning {
             Some(_) | None => {
                 let mut items = std::mem::take(&mut self.items);
                 // Here and not when they came: the page took its time.
-                items.iter_mut().for_each(|(_, object)| object.hide_expired(turn.now.unix_ms));
+                for (_, object) in &mut items {
+                    object.hide_expired(turn.now.unix_ms);
+                }
                 items.retain(|(_, object)| !object.entries.is_empty());
                 if self.conflicts { conflicts(items, next) } else { self.page(items, next) }
             }

@@ -339,7 +339,7 @@ fn context<'t>(desk: &Desk<'t>, value: Option<&'t Value<'t>>) -> Context {
 fn ttl<'t>(desk: &Desk<'t>, value: Option<&'t Value<'t>>) -> u64 {
     let Some(value) = value else { return 0 };
     let us = desk.time(value, TIME_US_MAX).unwrap_or_default();
-    if us == 0 || us % 1_000 != 0 {
+    if us == 0 || !us.is_multiple_of(1_000) {
         desk.say(value.span().start, "`ttl` is a time of whole milliseconds, as \"1.5s\"");
     }
     us

@@ -218,7 +218,9 @@ impl<'a> Parser<'a> {
     fn expire(&mut self) -> Result<Call, Fault> {
         match self.fields.expiry()? {
             Expiry::Never => Err(bad("Missing ttl".to_string())),
-            expiry => self.renew(Change::To(expiry)),
+            expiry @ (Expiry::Kept | Expiry::After(_) | Expiry::At(_)) => {
+                self.renew(Change::To(expiry))
+            }
         }
     }
 

@@ -13,7 +13,7 @@
 //! | item | key, object, list of dots, 0 or 1 and then a stamp |
 //! | stamp | id 16, milliseconds 8, dot, print 8, existed 1 |
 //! | expiry | kind 1: 1 kept, 2 after, 3 at; but for 1, milliseconds 8 |
-//! | request | flags 1, level 1, [r 1], [w 1], [id 16], [expiry], kind 1, then key, context, value |
+//! | request | flags 1, level 1, [r 1], [w 1], [id 16], [expiry], kind 1, key, context, value |
 
 use bytes::{BufMut, BytesMut};
 

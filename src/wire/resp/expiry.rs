@@ -26,6 +26,17 @@ pub(super) enum Moment {
 }
 
 impl Moment {
+    /// What a command asks for, if it is one that asks when a key ends.
+    pub(super) fn of(verb: Verb) -> Option<Self> {
+        const MOMENTS: [(Verb, Moment); 4] = [
+            (Verb::Ttl, Moment::SecondsLeft),
+            (Verb::Pttl, Moment::MsLeft),
+            (Verb::Expiretime, Moment::Second),
+            (Verb::Pexpiretime, Moment::Ms),
+        ];
+        MOMENTS.into_iter().find(|(known, _)| *known == verb).map(|(_, moment)| moment)
+    }
+
     /// The number of the answer: -2 = there is no such key, -1 = it never ends.
     pub(super) fn number(self, expiry_ms: Option<u64>, unix_ms: u64) -> i64 {
         let Some(expiry_ms) = expiry_ms else { return -2 };
@@ -96,19 +107,22 @@ pub(super) fn of_setex(verb: Verb, arguments: Arguments<'_>) -> Result<Expiry, R
     unit.expiry(arguments, 2, name)
 }
 
+/// What the number of an EXPIRE and its like counts, and the name that errors repeat.
+const NAMED: [(Verb, Unit, &str); 4] = [
+    (Verb::Expire, Unit::EX, "expire"),
+    (Verb::Pexpire, Unit::PX, "pexpire"),
+    (Verb::Expireat, Unit::EXAT, "expireat"),
+    (Verb::Pexpireat, Unit::PXAT, "pexpireat"),
+];
+
 /// The change that an EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT or PERSIST asks for.
 pub(super) fn of_expire(verb: Verb, arguments: Arguments<'_>) -> Result<Change, Refusal> {
-    let (unit, name) = match verb {
-        Verb::Persist => return Ok(Change::To(Expiry::Never)),
-        Verb::Pexpire => (Unit::PX, "pexpire"),
-        Verb::Expireat => (Unit::EXAT, "expireat"),
-        Verb::Pexpireat => (Unit::PXAT, "pexpireat"),
-        _ => (Unit::EX, "expire"),
-    };
-    for index in 3..arguments.len() {
-        let known = ["NX", "XX", "GT", "LT"].into_iter().find(|word| arguments.is(index, word));
+    let named = NAMED.into_iter().find(|(known, ..)| *known == verb);
+    let Some((_, unit, name)) = named else { return Ok(Change::To(Expiry::Never)) };
+    if arguments.len() > 3 {
+        let known = ["NX", "XX", "GT", "LT"].into_iter().find(|word| arguments.is(3, word));
         let Some(word) = known else {
-            let shown = arguments.shown(index, 128);
+            let shown = arguments.shown(3, 128);
             return Err(Refusal::Text(format!("ERR Unsupported option {shown}")));
         };
         let what = format!("{} with {word}", name.to_ascii_uppercase());

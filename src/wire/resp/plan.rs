@@ -106,22 +106,18 @@ impl Planner {
         match verb {
             Verb::Get => self.get(arguments, session),
             Verb::Set => self.set(arguments, session, now),
-            Verb::Setex | Verb::Psetex => {
-                let expiry = expiry::of_setex(verb, arguments)?;
-                self.put(arguments, 3, expiry, session, now)
-            }
-            Verb::Expire | Verb::Pexpire | Verb::Expireat | Verb::Pexpireat | Verb::Persist => {
-                let change = expiry::of_expire(verb, arguments)?;
-                self.renew(arguments, change, Body::Changed, session)
-            }
-            Verb::Getex => match expiry::of_getex(arguments)? {
-                None => self.get(arguments, session),
-                Some(change) => self.renew(arguments, change, Body::Renewed, session),
-            },
-            Verb::Ttl => self.read(arguments, session, Body::Moment(Moment::SecondsLeft)),
-            Verb::Pttl => self.read(arguments, session, Body::Moment(Moment::MsLeft)),
-            Verb::Expiretime => self.read(arguments, session, Body::Moment(Moment::Second)),
-            Verb::Pexpiretime => self.read(arguments, session, Body::Moment(Moment::Ms)),
+            Verb::Setex
+            | Verb::Psetex
+            | Verb::Getex
+            | Verb::Expire
+            | Verb::Pexpire
+            | Verb::Expireat
+            | Verb::Pexpireat
+            | Verb::Persist
+            | Verb::Ttl
+            | Verb::Pttl
+            | Verb::Expiretime
+            | Verb::Pexpiretime => self.about_expiry(verb, arguments, session, now),
             Verb::Del => {
                 let delete = |key| Op::Delete { key, context: WriteContext::Known };
                 self.each(arguments, session, Body::Deleted, delete)
@@ -199,6 +195,30 @@ impl Planner {
         let value = check::value(arguments.bytes(index), self.value_bytes_max)?;
         let context = session.take_context(&key, now);
         Ok(self.one(request(Op::Put { key, value, context, expiry }, session), Body::Done))
+    }
+
+    fn about_expiry(
+        &self,
+        verb: Verb,
+        arguments: Arguments<'_>,
+        session: &mut Session,
+        now: Mono,
+    ) -> Result<Call, Refusal> {
+        if let Some(moment) = Moment::of(verb) {
+            return self.read(arguments, session, Body::Moment(moment));
+        }
+        if matches!(verb, Verb::Setex | Verb::Psetex) {
+            let expiry = expiry::of_setex(verb, arguments)?;
+            return self.put(arguments, 3, expiry, session, now);
+        }
+        if verb == Verb::Getex {
+            return match expiry::of_getex(arguments)? {
+                None => self.get(arguments, session),
+                Some(change) => self.renew(arguments, change, Body::Renewed, session),
+            };
+        }
+        let change = expiry::of_expire(verb, arguments)?;
+        self.renew(arguments, change, Body::Changed, session)
     }
 
     fn renew(

@@ -99,12 +99,13 @@ pub static TABLE: &[Command] = &[
     served("exists", Verb::Exists, -2, Group::Read)
         .keys(1, -1, 1)
         .says("key [key ...]", "how many of these keys are there"),
-    served("expire", Verb::Expire, -3, Group::Write)
-        .keys(1, 1, 1)
-        .says("key seconds", "the value ends in so many seconds; in the past: it is deleted"),
+    served("expire", Verb::Expire, -3, Group::Write).keys(1, 1, 1).says(
+        "key seconds [option]",
+        "the value ends in so many seconds; in the past: it is deleted",
+    ),
     served("expireat", Verb::Expireat, -3, Group::Write)
         .keys(1, 1, 1)
-        .says("key unix-time-seconds", "the value ends at this second"),
+        .says("key unix-time-seconds [option]", "the value ends at this second"),
     served("expiretime", Verb::Expiretime, 2, Group::Read)
         .keys(1, 1, 1)
         .says("key", "the second at which the value ends"),
@@ -262,10 +263,10 @@ pub static TABLE: &[Command] = &[
         .says("key", "the value never ends"),
     served("pexpire", Verb::Pexpire, -3, Group::Write)
         .keys(1, 1, 1)
-        .says("key milliseconds", "as EXPIRE, in milliseconds"),
+        .says("key milliseconds [option]", "as EXPIRE, in milliseconds"),
     served("pexpireat", Verb::Pexpireat, -3, Group::Write)
         .keys(1, 1, 1)
-        .says("key unix-time-milliseconds", "as EXPIREAT, in milliseconds"),
+        .says("key unix-time-milliseconds [option]", "as EXPIREAT, in milliseconds"),
     served("pexpiretime", Verb::Pexpiretime, 2, Group::Read)
         .keys(1, 1, 1)
         .says("key", "as EXPIRETIME, in milliseconds"),
