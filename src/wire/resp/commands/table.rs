@@ -99,10 +99,9 @@ pub static TABLE: &[Command] = &[
     served("exists", Verb::Exists, -2, Group::Read)
         .keys(1, -1, 1)
         .says("key [key ...]", "how many of these keys are there"),
-    served("expire", Verb::Expire, -3, Group::Write).keys(1, 1, 1).says(
-        "key seconds [option]",
-        "the value ends in so many seconds; in the past: it is deleted",
-    ),
+    served("expire", Verb::Expire, -3, Group::Write)
+        .keys(1, 1, 1)
+        .says("key seconds [option]", "the value ends then; in the past: it is deleted"),
     served("expireat", Verb::Expireat, -3, Group::Write)
         .keys(1, 1, 1)
         .says("key unix-time-seconds [option]", "the value ends at this second"),
