@@ -55,7 +55,7 @@ echo "== redis-py"
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check 'redis==8.*'
 "$work/venv/bin/python" - "$port" "$last" <<'PY'
-import asyncio, sys
+import asyncio, sys, time
 import redis, redis.asyncio
 port, last = int(sys.argv[1]), int(sys.argv[2])
 print("  redis-py", redis.__version__)
@@ -86,6 +86,27 @@ for protocol in (3, 2):
     assert all(pipe.execute())
     assert other.get("p9") == b"999"
     assert one.delete(*[f"p{number}" for number in range(10)]) == 10
+    assert one.set("s", "1", ex=100) is True
+    assert 90_000 < other.pttl("s") <= 100_000
+    assert one.set("s", "2", keepttl=True) is True
+    assert 90 <= other.ttl("s") <= 100
+    assert one.expire("s", 50) is True
+    assert other.getex("s", px=40_000) == b"2"
+    assert 30_000 < other.pttl("s") <= 40_000
+    assert one.persist("s") is True
+    assert other.ttl("s") == -1
+    assert one.pexpireat("s", int(time.time() * 1000) + 60_000) is True
+    assert abs(other.expiretime("s") - time.time() - 60) < 10
+    assert one.expire("s", -1) is True
+    assert other.get("s") is None and other.ttl("s") == -2
+    assert one.psetex("s", 30, "3") is True
+    time.sleep(0.05)
+    assert other.get("s") is None and other.exists("s") == 0
+    try:
+        one.set("s", "4", ex=0)
+        raise SystemExit("SET EX 0 must be refused")
+    except redis.ResponseError as error:
+        assert "invalid expire time" in str(error), error
     try:
         one.set("k", "v", nx=True)
         raise SystemExit("SET NX must say that it cannot be kept")
