@@ -114,8 +114,6 @@ impl LogQueue {
 struct LogDisk {
     files: Files,
     done: VecDeque<(IoId, DiskResult)>,
-    /// The file whose writes and syncs are done at once.
-    active: Option<FileName>,
     /// Where everything else goes; `None` = it is done at once too.
     elsewhere: Option<Sender<(IoId, DiskOp)>>,
 }
@@ -123,7 +121,10 @@ struct LogDisk {
 impl Disk for LogDisk {
     fn submit(&mut self, id: IoId, op: DiskOp) {
         let urgent = match &op {
-            DiskOp::Write { file, .. } | DiskOp::Sync { file } => Some(*file) == self.active,
+            // Only what is appended to is written under this name, the first time too.
+            DiskOp::Write { file, .. } | DiskOp::Sync { file } => {
+                matches!(file, FileName::Segment(_))
+            }
             DiskOp::List
             | DiskOp::Create { .. }
             | DiskOp::Read { .. }
@@ -156,7 +157,7 @@ impl OpenLog {
     /// Opens and recovers a log. Blocks until that is done.
     pub(crate) fn open(config: LogConfig, files: Files, clock: Clock) -> Result<Self, LogError> {
         let mut log = Log::new(config);
-        let mut disk = LogDisk { files, done: VecDeque::new(), active: None, elsewhere: None };
+        let mut disk = LogDisk { files, done: VecDeque::new(), elsewhere: None };
         loop {
             log.pump(clock.now(), &mut disk);
             let Some((id, result)) = disk.done.pop_front() else {
@@ -200,11 +201,10 @@ pub(crate) fn run(shared: &Arc<Shared>, open: OpenLog, elsewhere: Sender<(IoId, 
 
 fn serve(shared: &Arc<Shared>, open: OpenLog, elsewhere: Sender<(IoId, DiskOp)>) {
     let OpenLog { mut log, files, done, .. } = open;
-    let mut disk = LogDisk { files, done, active: None, elsewhere: Some(elsewhere) };
+    let mut disk = LogDisk { files, done, elsewhere: Some(elsewhere) };
     let mut letters = Vec::new();
     let mut finishing: Vec<Sender<()>> = Vec::new();
     loop {
-        disk.active = log.appends_to();
         log.pump(shared.clock.now(), &mut disk);
         if !deliver(shared, &mut log) {
             return;
