@@ -9,6 +9,7 @@ use super::client::{ClientFlags, WriteLevel};
 use super::failure::Failure;
 use super::output::{Cell, Printer};
 use super::record::{self, Record, Values};
+use super::request_id::IdFlag;
 use super::text;
 use crate::client::Call;
 use crate::limits;
@@ -37,6 +38,8 @@ pub(crate) struct Bulk {
     #[arg(long)]
     isolated: bool,
     #[command(flatten)]
+    id: IdFlag,
+    #[command(flatten)]
     level: WriteLevel,
     #[command(flatten)]
     client: ClientFlags,
@@ -48,7 +51,7 @@ impl Bulk {
         let records = read_batch(record::open(&self.file)?, values)?;
         let items: Vec<(&[u8], &[u8])> =
             records.iter().map(|record| (&record.key[..], &record.value[..])).collect();
-        let call = self.level.apply(Call::bulk_set(&items));
+        let call = self.id.apply(self.level.apply(Call::bulk_set(&items)))?;
         let call = if self.isolated { call.text("require", "isolated") } else { call };
         let answer = self.client.client()?.call(&call)?;
         let count = answer.number("count").unwrap_or_default();

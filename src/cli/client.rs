@@ -162,7 +162,12 @@ impl Client {
     /// reply, told by [`Answer::is_not_found`].
     pub(crate) fn call(&mut self, call: &Call) -> Result<Answer, Failure> {
         let answer = self.runtime.block_on(self.client.call(call));
-        answer.map_err(|error| failure(&error, call.kind()))
+        answer.map_err(|error| match (&error, call.id()) {
+            (Error::Unknown(unknown), Some(id)) => Failure::Unknown(format!(
+                "{unknown}.\n  The same command with --request-id {id} goes on with it for ten minutes."
+            )),
+            (Error::Unknown(_) | Error::Refused(_), _) => failure(&error, call.kind()),
+        })
     }
 
     /// The outcomes of all calls, sent over one connection without waiting in between.

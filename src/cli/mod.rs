@@ -20,6 +20,7 @@ mod pipeline;
 mod point;
 mod progress;
 mod record;
+mod request_id;
 mod scan;
 mod scratch;
 mod secret;

@@ -10,6 +10,7 @@ use super::argument;
 use super::client::{Client, ClientFlags, ReadLevel, WriteLevel};
 use super::failure::Failure;
 use super::output::{Cell, Format, Printer};
+use super::request_id::IdFlag;
 use super::text;
 use crate::client::{Answer, Call};
 use crate::limits;
@@ -72,6 +73,8 @@ pub(crate) struct Set {
     #[arg(long)]
     base64: bool,
     #[command(flatten)]
+    id: IdFlag,
+    #[command(flatten)]
     level: WriteLevel,
     #[command(flatten)]
     client: ClientFlags,
@@ -97,6 +100,8 @@ pub(crate) struct Del {
     /// Keys are in base64
     #[arg(long)]
     base64: bool,
+    #[command(flatten)]
+    id: IdFlag,
     #[command(flatten)]
     level: WriteLevel,
     #[command(flatten)]
@@ -183,6 +188,7 @@ impl Set {
         let value = argument::value(self.value.as_ref(), self.value_file.as_ref(), self.base64)?;
         let call = with_context(Call::set(&key, &value), self.context.as_deref());
         let call = self.ttl.iter().fold(call, |call, seconds| call.json("ttl", seconds));
+        let call = self.id.apply(call)?;
         let answer = self.client.client()?.call(&self.level.apply(call))?;
         show_written(&[(key, "stored", answer)], self.client.output)
     }
@@ -196,6 +202,7 @@ impl Del {
         for key in &self.keys {
             let key = argument::bytes(key, self.base64)?;
             let call = with_context(Call::delete(&key), self.context.as_deref());
+            let call = self.id.apply(call)?;
             match client.call(&self.level.apply(call)) {
                 Ok(answer) => {
                     let done = if answer.claim("deleted") { "deleted" } else { "was not there" };

@@ -5,13 +5,14 @@
 use std::fmt::Write as _;
 
 use super::json;
-use crate::api::Level;
+use crate::api::{Level, RequestId};
 
 /// A request: the name of its command, and its fields as they are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     text: String,
     kind: Kind,
+    id: Option<RequestId>,
 }
 
 /// Whether a request may change something.
@@ -19,7 +20,7 @@ pub struct Call {
 pub enum Kind {
     /// It changes nothing, so it may be repeated at will.
     Read,
-    /// It is sent again only where it was certainly not applied.
+    /// It is sent again only where it was certainly not applied, or where it has an id.
     Write,
 }
 
@@ -82,12 +83,24 @@ impl Call {
     }
 
     fn new(command: &str, kind: Kind) -> Self {
-        Self { text: format!("{{\"cmd\":\"{command}\""), kind }
+        Self { text: format!("{{\"cmd\":\"{command}\""), kind, id: None }
     }
 
     /// Whether it may be repeated at will.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Under this id, which must be that of no other write: nodes carry it out once, however often
+    /// it is sent.
+    #[must_use]
+    pub fn request_id(self, id: RequestId) -> Self {
+        Self { id: Some(id), ..self.text("request_id", &id.to_string()) }
+    }
+
+    /// Its id, if it has one.
+    pub fn id(&self) -> Option<RequestId> {
+        self.id
     }
 
     /// With a field whose value is this text.

@@ -24,7 +24,8 @@
 //! Invariant: a write is sent to a second node only if the first one certainly did not apply it:
 //! it could not be reached, or it refused. Otherwise the outcome is [`Error::Unknown`], and only
 //! the caller can say whether writing it twice does harm. A read goes on to the next node whenever
-//! one does not answer. Nothing is sent behind the back of the caller, and no time is slept away:
+//! one does not answer, and so does a write that has an id ([`Call::request_id`]), because nodes
+//! carry such a write out once. Nothing is sent behind the back of the caller, and no time is slept away:
 //! when all nodes refuse for a moment, [`Error::retry_after_ms`] says how long.
 //!
 //! A client has one connection at a time and one request under way, or one [`Client::pipeline`].
@@ -43,7 +44,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use crate::api::Level;
+pub use crate::api::{Level, RequestId};
 pub use answer::Answer;
 pub use call::{Call, Kind};
 pub use error::{Error, Reason, Refused, Unknown};
@@ -119,6 +120,7 @@ impl Client {
     pub async fn call(&mut self, call: &Call) -> Result<Answer, Error> {
         let line = self.line(call);
         let mut reasons = Vec::new();
+        let mut unknown = None;
         for step in 0..self.nodes.len() {
             let index = (self.first + step) % self.nodes.len();
             match self.attempt(index, &line, call.kind()).await {
@@ -127,8 +129,17 @@ impl Client {
                     return Ok(answer);
                 }
                 Attempt::Elsewhere(reason) => reasons.push(reason),
-                Attempt::Over(error) => return Err(error),
+                // What a later try is refused says nothing of the one before it.
+                Attempt::Over(Error::Refused(refused)) if unknown.is_none() => {
+                    return Err(Error::Refused(refused));
+                }
+                Attempt::Over(Error::Refused(_)) => break,
+                Attempt::Over(Error::Unknown(lost)) if call.id().is_some() => unknown = Some(lost),
+                Attempt::Over(Error::Unknown(lost)) => return Err(Error::Unknown(lost)),
             }
+        }
+        if let Some(unknown) = unknown {
+            return Err(Error::Unknown(unknown));
         }
         Err(Error::Refused(Refused { reasons, is_final: false }))
     }

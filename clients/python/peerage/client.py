@@ -32,7 +32,18 @@ from .connection import Address
 from .errors import PeerageError
 from .results import Conflict, Siblings, T, Version, Written
 from .transport import Patience, Transport
-from .wire import READS, Data, Reply, Request, Seconds, seconds, to_bytes, to_text
+from .wire import (
+    NAMED,
+    READS,
+    Data,
+    Reply,
+    Request,
+    Seconds,
+    new_request_id,
+    seconds,
+    to_bytes,
+    to_text,
+)
 
 HOST = "127.0.0.1"
 PORT = 6379
@@ -52,8 +63,8 @@ class BaseClient(Generic[T]):
     ``KVClient("127.0.0.1", 6379)`` asks that node; ``KVClient(addresses=["a:6379", "b:6379"])``
     asks the first node that answers, and another one when it fails. Any node takes any request.
 
-    A read is repeated at another node when it gets no answer. A write is repeated only if it was
-    certainly not carried out; otherwise :class:`OutcomeUnknownError` says so.
+    A request is repeated at another node when it gets no answer. Writes have an id, under which
+    nodes carry them out once; what is not known in the end, :class:`OutcomeUnknownError` says.
 
     Threads may share a client; their requests then wait for one another. A plain ``get`` followed
     by a ``set`` replaces what *the connection* was shown, so threads that read and then write are
@@ -64,7 +75,8 @@ class BaseClient(Generic[T]):
     :param timeout: seconds after which a call is over, all tries included.
     :param addresses: (host, port) or "HOST:PORT" of several nodes, instead of host and port.
     :param level: ``one``, ``sloppy``, ``quorum``, ``strict`` or ``all``; the node's default else.
-    :param patience: seconds after which a node that does not answer a read is passed over.
+    :param patience: seconds after which a node that does not answer is passed over.
+    :param retry_writes: False = writes have no id, and are not repeated once they may have arrived.
     :param rounds: how often the addresses are gone through; 1 = each is tried once.
     :param token: shown to every node first; the variable PEERAGE_TOKEN unless given.
     :raises UnreachableError: when no address takes a connection.
@@ -81,6 +93,7 @@ class BaseClient(Generic[T]):
         patience: float = Patience.per_node,
         rounds: int = Patience.rounds,
         token: Optional[str] = None,
+        retry_writes: bool = True,
     ) -> None:
         if addresses is None:
             addresses = [(host or HOST, PORT if port is None else port)]
@@ -89,6 +102,7 @@ class BaseClient(Generic[T]):
         elif isinstance(addresses, str):
             raise ValueError(f"addresses is a list, such as [{addresses!r}]")
         self._patience = Patience(timeout, patience, rounds)
+        self._retry_writes = retry_writes
         self._levels: Dict[str, Any] = {"level": level}
         self._transport = Transport(
             [_address(one) for one in addresses],
@@ -217,8 +231,12 @@ class BaseClient(Generic[T]):
         context: Optional[str] = None,
         debug: bool = False,
         ttl: Optional[Seconds] = None,
+        request_id: Optional[str] = None,
     ) -> Written:
-        """Like :meth:`set`, and returns what is known of the write."""
+        """Like :meth:`set`, and returns what is known of the write.
+
+        :param request_id: the id of an earlier try of this very write, to go on with it.
+        """
         reply = self._ask(
             "SET",
             key=to_bytes(key),
@@ -226,6 +244,7 @@ class BaseClient(Generic[T]):
             context=context,
             debug=debug,
             ttl=seconds(ttl),
+            request_id=request_id,
         )
         return Written(
             context=reply.take("context", str),
@@ -340,6 +359,8 @@ class BaseClient(Generic[T]):
     def _ask(self, command: str, **fields: object) -> Reply:
         replicas = "w" if command in READS else "r"
         levels = {name: given for name, given in self._levels.items() if name != replicas}
+        if command in NAMED and self._retry_writes:
+            fields["request_id"] = fields.get("request_id") or new_request_id()
         request = Request(command, _present({**levels, **fields}))
         return self._transport.call(request, self._patience)
 

@@ -33,6 +33,7 @@ CODES: Dict[str, Code] = {
     "bad_context": Code("Read the key again and write with the context of that reply."),
     "bad_level": Code("Use r and w between 1 and the number of replicas, or a level."),
     "bad_cursor": Code("Start the scan again."),
+    "request_id_reused": Code("Give each operation an id of its own."),
     "unavailable": Code("Retry later, use a lower level, or bring the named nodes back.", True),
     "no_cluster": Code("Wait until the node belongs to a cluster; status() says for what.", True),
     "overloaded": Code("Retry after a while, with fewer requests at once.", True),
@@ -42,7 +43,7 @@ CODES: Dict[str, Code] = {
     "too_many_siblings": Code("Read the siblings, merge them, write with their context."),
     "timed_out": Code("Retry, with more time.", True),
     "shutting_down": Code("Retry at another node.", True),
-    "outcome_unknown": Code("Read the key to see what became of the write before writing again."),
+    "outcome_unknown": Code("Send it again with its request_id; without one, read the key first."),
     "not_authenticated": Code("Give KVClient a token, or set PEERAGE_TOKEN."),
     "wrong_token": Code("Give the token that `peerage token create` printed."),
     "too_many_failures": Code("Wait for a minute, then give the right token."),
@@ -65,6 +66,7 @@ class PeerageError(Exception):
         applied: str = NO,
         address: Optional[str] = None,
         retry_after_ms: Optional[int] = None,
+        request_id: Optional[str] = None,
     ) -> None:
         super().__init__(happened)
         #: What happened, in words.
@@ -77,6 +79,8 @@ class PeerageError(Exception):
         self.address = address
         #: How long the node asks to be left alone, if it does.
         self.retry_after_ms = retry_after_ms
+        #: The id of the write, where it had one: a later try under it is the same write.
+        self.request_id = request_id
 
     @property
     def advice(self) -> str:
@@ -96,7 +100,7 @@ class PeerageError(Exception):
     def __reduce__(self) -> Tuple[object, ...]:
         """Errors travel between processes with all that they know."""
         known = (self.happened, self.code, self.applied, self.address, self.retry_after_ms)
-        return type(self), known
+        return type(self), (*known, self.request_id)
 
 
 class RefusedError(PeerageError):
@@ -110,8 +114,8 @@ class UnreachableError(PeerageError, ConnectionError):
 class OutcomeUnknownError(PeerageError):
     """A write may or may not have been applied, and may still be.
 
-    The client never repeats such a write by itself. If the write carried a context, repeating it
-    with the same context harms nobody: at worst its value is there twice, as siblings.
+    It was tried until the time was up, under one ``request_id``. Sent again under it, within ten
+    minutes, it is still the same write.
     """
 
 

@@ -6,7 +6,10 @@ The rules, for which the rest of the package is written:
 2. What was refused with a code that asks for a retry is tried at the next address: a refusal means
    that nothing was applied, and nothing will be.
 3. A read without a reply is tried at the next address.
-4. A write without a reply is *never* tried again: it raises :class:`OutcomeUnknownError`.
+4. A write without a reply, or with one that it is not known what became of it, is tried at the
+   next address under the same request id: nodes carry it out once. Without an id it is *never*
+   tried again. In the end it raises :class:`OutcomeUnknownError`: what a later try is refused does
+   not say what became of the first.
 
 Tries are bounded by a number of rounds through the addresses and by the time of the call. The node
 that answered last is asked first.
@@ -40,7 +43,7 @@ class Patience:
 
     #: Seconds after which a call is over, all tries included.
     timeout: float = 10.0
-    #: Seconds after which a node that does not answer a read is passed over.
+    #: Seconds after which a node that does not answer is passed over.
     per_node: float = 2.0
     #: How often the list of addresses is gone through.
     rounds: int = 3
@@ -107,9 +110,10 @@ class Transport:
             try:
                 return self._try_once(request, patience, deadline)
             except PeerageError as error:
-                if not error.may_retry:
-                    raise
                 failures.append(error)
+                is_open = isinstance(error, OutcomeUnknownError) and request.may_repeat
+                if not error.may_retry and not is_open:
+                    raise _most_telling(failures, self.addresses) from error
             self._move_on()
         raise _most_telling(failures, self.addresses)
 
@@ -119,7 +123,7 @@ class Transport:
             most = patience.timeout if request.takes_long else patience.per_node
             seconds = min(most, deadline.left())
             line = request.line(_node_ms(seconds))
-            # There is nowhere else to go with a write that was sent, so its reply is waited for
+            # There is nowhere else to go with a write that has no id, so its reply is waited for
             # to the end.
             until = Deadline(seconds) if request.may_repeat else deadline
             reply = Reply(connection.exchange(line, until), request, str(connection.address))
@@ -148,9 +152,15 @@ class Transport:
     def _no_reply(self, request: Request, error: NoReply) -> PeerageError:
         failure = self._unreachable(f"{request.command}: {error}")
         self._drop()
-        if request.may_repeat:
+        if request.is_read:
             return failure
-        return OutcomeUnknownError(failure.happened, "outcome_unknown", UNKNOWN, failure.address)
+        return OutcomeUnknownError(
+            failure.happened,
+            "outcome_unknown",
+            UNKNOWN,
+            failure.address,
+            request_id=request.request_id,
+        )
 
     def _unreachable(self, happened: str) -> UnreachableError:
         address = str(self.addresses[self._current])
@@ -180,6 +190,9 @@ def _wait_before_round(pause: float, failures: Sequence[PeerageError]) -> float:
 
 def _most_telling(failures: Sequence[PeerageError], addresses: Sequence[Address]) -> PeerageError:
     """What is raised after the last try: the word of a node says more than its silence."""
+    unknown = [error for error in failures if error.applied == UNKNOWN]
+    if unknown:
+        return unknown[-1]
     spoken = [error for error in failures if not isinstance(error, UnreachableError)]
     if spoken:
         return spoken[-1]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import secrets
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar, Union
@@ -26,10 +28,21 @@ READS = frozenset(
     {"GET", "TTL", "MGET", "SCAN", "COUNT", "CONFLICTS", "EXPLAIN", "PING", "INFO", "STATUS"}
 )
 
+#: Writes that get an id, under which nodes carry them out once.
+NAMED = frozenset({"SET", "DELETE", "BULK_SET"})
+
 #: Fields that let only some keys through.
 FILTERS = frozenset({"prefix", "pattern"})
 
 _V = TypeVar("_V")
+
+
+def new_request_id() -> str:
+    """A name that no other write has: a UUID of version 7, made of the time and of chance."""
+    time_ms = time.time_ns() // 1_000_000 & (1 << 48) - 1
+    chance = secrets.randbits(74)
+    high, low = chance >> 62, chance & (1 << 62) - 1
+    return f"{time_ms << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low:032x}"
 
 
 def to_bytes(data: Data) -> bytes:
@@ -72,14 +85,24 @@ class Request:
     fields: Mapping[str, object]
 
     @property
+    def is_read(self) -> bool:
+        """Whether it changes nothing."""
+        return self.command in READS
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """The name of this write, the same at every try; nodes remember it."""
+        name = self.fields.get("request_id")
+        return name if isinstance(name, str) else None
+
+    @property
     def may_repeat(self) -> bool:
         """Whether it may be sent again when it is not known what became of the first time.
 
-        True of reads only. Nodes do not remember yet which writes they have carried out; once they
-        do, a write gets its ``request_id`` in :meth:`line`, the same at every try, and may be
-        repeated like a read. This is the only place that decides it.
+        True of reads, and of writes that have an id: a node that has carried such a write out, or
+        has heard of it, answers as it did and writes nothing. This is the only place that decides.
         """
-        return self.command in READS
+        return self.is_read or self.request_id is not None
 
     @property
     def takes_long(self) -> bool:
@@ -132,11 +155,12 @@ class Reply:
         text = str(self.fields.get("error", "an error without a text"))
         code = str(self.fields.get("code", "bad_reply"))
         happened = f"{self.request.command}: {text}"
-        if self.fields.get("outcome") == "refused" or self.request.may_repeat:
+        if self.fields.get("outcome") == "refused" or self.request.is_read:
             after = self.fields.get("retry_after_ms")
             after = after if isinstance(after, int) else None
             return RefusedError(happened, code, NO, self.address, after)
-        return OutcomeUnknownError(happened, code, UNKNOWN, self.address)
+        request_id = self.request.request_id or self.fields.get("request_id")
+        return OutcomeUnknownError(happened, code, UNKNOWN, self.address, request_id=request_id)
 
     def take(self, name: str, kind: Type[_V]) -> _V:
         """The field ``name``, which is a ``kind``."""
@@ -161,5 +185,5 @@ class Reply:
     def malformed(self, how: str) -> ProtocolError:
         """The error that this is a reply which no node would give."""
         happened = f"the reply to {self.request.command} is one {how}"
-        applied = NO if self.request.may_repeat else UNKNOWN
+        applied = NO if self.request.is_read else UNKNOWN
         return ProtocolError(happened, "bad_reply", applied, self.address)

@@ -34,6 +34,8 @@ class Base(unittest.TestCase):
     def asked(self, node):
         for request in node.asked:
             self.assertGreater(request.pop("timeout_ms"), 0)
+            is_write = request["cmd"] in {"SET", "DELETE", "BULK_SET"}
+            self.assertEqual(request.pop("request_id", None) is not None, is_write)
         return node.asked
 
 
@@ -329,14 +331,15 @@ class Threads(Base):
 
 
 class Doubt(Base):
-    def test_a_write_of_unknown_outcome_says_so_and_is_sent_once(self):
+    def test_a_write_of_unknown_outcome_is_tried_again_and_says_so_in_the_end(self):
         unknown = {"ok": False, "error": "lost", "code": "outcome_unknown", "outcome": "unknown"}
         for answer in [unknown, {**unknown, "code": "unavailable"}]:
-            node, client = self.play(answer, answer)
+            node, client = self.play(answer, answer, rounds=2)
             with self.assertRaises(OutcomeUnknownError) as caught:
                 client.set("a", "1")
             self.assertEqual(caught.exception.applied, "unknown")
-            self.assertEqual(len(node.asked), 1)
+            ids = {request["request_id"] for request in node.asked}
+            self.assertEqual((len(node.asked), ids), (2, {caught.exception.request_id}))
 
     def test_an_acknowledgement_that_lacks_a_part_is_no_refusal(self):
         _, client = self.play({"ok": True})

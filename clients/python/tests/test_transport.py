@@ -76,22 +76,55 @@ class Reads(Base):
 
 
 class Writes(Base):
-    def test_a_write_without_a_reply_is_sent_once_and_its_outcome_is_unknown(self):
-        for stunt in [CLOSE, SILENCE, b'{"ok":tr', b"what?\n"]:
+    def test_a_write_without_a_reply_goes_to_the_next_node_under_the_same_id(self):
+        unknown = {"ok": False, "error": "x", "code": "outcome_unknown", "outcome": "unknown"}
+        for stunt in [CLOSE, SILENCE, b'{"ok":tr', unknown]:
+            first, second = self.node(stunt), self.node(WRITTEN)
+            patience = SILENCE_SECONDS if stunt is SILENCE else 20
+            self.assertTrue(self.client(first, second, patience=patience).set("a", "1"))
+            self.assertEqual(first.asked[0]["request_id"], second.asked[0]["request_id"])
+            self.assertEqual(second.asked[0]["value"], "1")
+
+    def test_each_write_has_an_id_of_its_own(self):
+        node = self.node(otherwise=WRITTEN)
+        client = self.client(node)
+        for _ in range(3):
+            client.set("a", "1")
+        self.assertEqual(len({asked["request_id"] for asked in node.asked}), 3)
+
+    def test_what_a_later_try_is_refused_leaves_the_first_one_unknown(self):
+        for code in ["unavailable", "bad_context"]:
+            first, second = self.node(CLOSE), self.node(otherwise=refusal(code))
+            with self.assertRaises(OutcomeUnknownError) as caught:
+                self.client(first, second, rounds=1).set("a", "1")
+            self.assertEqual(caught.exception.applied, "unknown")
+            self.assertEqual(caught.exception.request_id, first.asked[0]["request_id"])
+
+    def test_a_reply_that_is_none_leaves_a_write_unknown(self):
+        first, second = self.node(b"what?\n"), self.node(otherwise=WRITTEN)
+        with self.assertRaises(ProtocolError) as caught:
+            self.client(first, second).set("a", "1")
+        self.assertEqual(caught.exception.applied, "unknown")
+        self.assertEqual(len(second.asked), 0)
+
+    def test_a_write_without_an_id_is_sent_once_and_its_outcome_is_unknown(self):
+        for stunt in [CLOSE, SILENCE, b'{"ok":tr']:
             first, second = self.node(stunt), self.node(otherwise=WRITTEN)
-            client = self.client(first, second, timeout=SILENCE_SECONDS if stunt is SILENCE else 20)
-            with self.assertRaises((OutcomeUnknownError, ProtocolError)) as caught:
+            timeout = SILENCE_SECONDS if stunt is SILENCE else 20
+            client = self.client(first, second, timeout=timeout, retry_writes=False)
+            with self.assertRaises(OutcomeUnknownError) as caught:
                 client.set("a", "1")
             self.assertEqual(caught.exception.applied, "unknown")
             self.assertEqual(caught.exception.address, first.address)
             self.assertEqual((len(first.asked), len(second.asked)), (1, 0))
+            self.assertNotIn("request_id", first.asked[0])
 
-    def test_deletes_and_batches_are_writes_too(self):
+    def test_deletes_and_batches_are_repeated_too(self):
+        deleted = {**WRITTEN, "deleted": True}
         for ask in [lambda client: client.delete("a"), lambda client: client.bulk_set({"a": "1"})]:
-            first, second = self.node(CLOSE), self.node()
-            with self.assertRaises(OutcomeUnknownError):
-                ask(self.client(first, second))
-            self.assertEqual(len(second.asked), 0)
+            first, second = self.node(CLOSE), self.node(deleted)
+            self.assertTrue(ask(self.client(first, second)))
+            self.assertEqual(first.asked[0]["request_id"], second.asked[0]["request_id"])
 
     def test_a_write_that_was_certainly_not_sent_goes_to_the_next_node(self):
         second = self.node(WRITTEN)
@@ -134,13 +167,13 @@ class Writes(Base):
         with self.assertRaisesRegex(UnreachableError, "max number of clients"):
             self.client(first)
 
-    def test_the_reply_to_a_write_is_waited_for_beyond_the_patience_for_reads(self):
+    def test_the_reply_to_a_write_without_an_id_is_waited_for_beyond_the_patience(self):
         def slow(request):
             time.sleep(0.3)
             return WRITTEN
 
         node = self.node(slow)
-        client = self.client(node)
+        client = self.client(node, retry_writes=False)
         client._patience = Patience(timeout=20, per_node=0.2)
         self.assertTrue(client.set("a", "1"))
 

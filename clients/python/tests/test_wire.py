@@ -1,15 +1,17 @@
 """Lines out and lines in, without a socket."""
 
 import json
+import time
 import pickle
 import re
 import unittest
+import uuid
 from pathlib import Path
 
 from peerage import OutcomeUnknownError, ProtocolError, RefusedError, UnreachableError
 from peerage.connection import Address
 from peerage.errors import CODES
-from peerage.wire import Reply, Request, to_bytes, to_text
+from peerage.wire import Reply, Request, new_request_id, to_bytes, to_text
 
 PROTOCOLS = Path(__file__).resolve().parents[3] / "docs" / "protocols.md"
 GET = Request("GET", {"key": b"k"})
@@ -54,13 +56,21 @@ class Lines(unittest.TestCase):
         self.assertEqual(fields["encoding"], "base64")
         self.assertEqual(fields["items"], [{"key": "YQ==", "value": "/w=="}])
 
+    def test_ids_are_uuids_of_this_time_and_all_different(self):
+        ids = [uuid.UUID(new_request_id()) for _ in range(100)]
+        self.assertEqual(len(set(ids)), 100)
+        for name in ids:
+            self.assertEqual((name.version, name.variant), (7, uuid.RFC_4122))
+            self.assertLess(abs((name.int >> 80) / 1000 - time.time()), 60)
+
     def test_a_line_has_one_end_whatever_the_value_holds(self):
         line = Request("SET", {"key": b"k", "value": b"a\nb\r\n"}).line(500)
         self.assertEqual(line.count(b"\n"), 1)
 
-    def test_only_reads_may_be_repeated(self):
+    def test_reads_may_be_repeated_and_writes_that_have_an_id(self):
         for command in ["SET", "DELETE", "BULK_SET", "A COMMAND OF LATER"]:
             self.assertFalse(Request(command, {}).may_repeat)
+            self.assertTrue(Request(command, {"request_id": "1" * 32}).may_repeat)
         for command in ["GET", "MGET", "SCAN", "COUNT", "CONFLICTS", "PING"]:
             self.assertTrue(Request(command, {}).may_repeat)
 
@@ -110,7 +120,7 @@ class Errors(unittest.TestCase):
             "a:1: SET: too slow [timed_out]. Nothing was applied. Retry, with more time.",
         )
         unknown = OutcomeUnknownError("SET: no reply", "outcome_unknown", "unknown")
-        self.assertIn("It may have been applied. Read the key", str(unknown))
+        self.assertIn("It may have been applied. Send it again", str(unknown))
 
     def test_a_code_of_a_later_version_is_passed_on_and_not_retried(self):
         error = RefusedError("SET: new", "a_new_code")
