@@ -154,6 +154,23 @@ mod tests {
         assert_ne!(Identity::create(&folder.path().join("other"), "n1").unwrap(), made);
     }
 
+    /// W6: the rename comes after the sync of what is renamed, so a crash leaves a part of it under
+    /// the other name only.
+    #[test]
+    fn whatever_a_crash_leaves_of_a_first_start_another_one_makes_a_whole_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity");
+        Identity::create(&path, "n1").unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..=whole.len() {
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(path.with_extension("new"), &whole[..length]).unwrap();
+            assert!(Identity::read(&path).unwrap().is_none(), "{length} bytes");
+            let made = Identity::create(&path, "n1").unwrap();
+            assert_eq!(Identity::read(&path).unwrap().unwrap(), made, "{length} bytes");
+        }
+    }
+
     #[test]
     fn a_damaged_or_newer_file_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();

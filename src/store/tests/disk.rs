@@ -11,6 +11,8 @@ use crate::store::{Disk, DiskDone, DiskError, DiskOp, FileName, IoId};
 
 /// What a disk keeps or loses as one.
 const SECTOR_BYTES: usize = 512;
+/// Changes of names of which every subset is looked at; older ones have survived.
+const CHANGES_MAX: usize = 6;
 
 /// The contents of a file: what the process sees, what is on stable storage, and which sectors may
 /// differ.
@@ -35,6 +37,8 @@ pub(super) struct MemoryDisk {
     capacity: Option<u64>,
     /// The operation that fails, counted down, and how.
     fault: Option<(u32, DiskError)>,
+    /// Whether it says that names are stored, and does not store them.
+    pub(super) lies_of_names: bool,
 }
 
 impl Disk for MemoryDisk {
@@ -110,6 +114,49 @@ impl MemoryDisk {
         }
     }
 
+    /// Whether a loss of power could take away some name.
+    pub(super) fn has_unsynced_names(&self) -> bool {
+        self.name_history.len() > 1
+    }
+
+    /// Every disk that a loss of power may leave now, as far as names go: any subset of the changes
+    /// that were not synced, the older ones first, and a rename may come apart into its two names;
+    /// each with none, all and every other one of the sectors that were not synced.
+    pub(super) fn after_every_loss_of_power(&self) -> Vec<Self> {
+        let mut changes = Vec::new();
+        for pair in self.name_history.windows(2) {
+            let all: BTreeSet<FileName> =
+                pair.iter().flat_map(|names| names.keys()).copied().collect();
+            let change = |file: FileName| (file, pair[1].get(&file).copied());
+            let changed = all.into_iter().filter(|file| pair[0].get(file) != pair[1].get(file));
+            changes.extend(changed.map(change));
+        }
+        let apply = |names: &mut Names, (file, index): (FileName, Option<usize>)| {
+            match index {
+                Some(index) => names.insert(file, index),
+                None => names.remove(&file),
+            };
+        };
+        let mut base = self.name_history.first().cloned().unwrap_or_default();
+        let open = changes.split_off(changes.len().saturating_sub(CHANGES_MAX));
+        changes.into_iter().for_each(|change| apply(&mut base, change));
+        let mut left = Vec::new();
+        for survived in 0..1_usize << open.len() {
+            let mut names = base.clone();
+            let kept = open.iter().enumerate().filter(|(bit, _)| survived >> bit & 1 == 1);
+            kept.for_each(|(_, change)| apply(&mut names, *change));
+            for sectors in 0..3 {
+                let mut disk = self.clone();
+                disk.submitted.clear();
+                disk.names.clone_from(&names);
+                disk.name_history = vec![names.clone()];
+                disk.files.iter_mut().for_each(|file| file.keep_sectors(sectors));
+                left.push(disk);
+            }
+        }
+        left
+    }
+
     /// The bytes of a file, on both images at once.
     pub(super) fn bytes(&self, name: FileName) -> &[u8] {
         &self.files[self.names[&name]].cache
@@ -175,6 +222,7 @@ impl MemoryDisk {
                 self.names.remove(&file).ok_or(DiskError::NotFound)?;
                 self.name_history.push(self.names.clone());
             }
+            DiskOp::SyncDir if self.lies_of_names => {}
             DiskOp::SyncDir => self.name_history = vec![self.names.clone()],
             DiskOp::Space => {
                 let total = self.capacity.unwrap_or(1 << 40);
@@ -219,6 +267,18 @@ impl File {
     fn lose_power(&mut self, rng: &mut Xoshiro256PlusPlus) {
         let kept: Vec<usize> =
             self.dirty.iter().copied().filter(|_| rng.random_bool(0.5)).collect();
+        self.store(kept);
+        self.cache.clone_from(&self.stable);
+        self.dirty.clear();
+    }
+
+    /// Power is gone, and of the sectors that were not synced none was stored, all or every other.
+    fn keep_sectors(&mut self, which: usize) {
+        let kept: Vec<usize> = match which {
+            0 => Vec::new(),
+            1 => self.dirty.iter().copied().collect(),
+            _ => self.dirty.iter().copied().step_by(2).collect(),
+        };
         self.store(kept);
         self.cache.clone_from(&self.stable);
         self.dirty.clear();

@@ -5,5 +5,6 @@ mod disk;
 mod failed_sync;
 mod faults;
 mod model;
+mod names;
 mod node;
 mod wal_every_offset;

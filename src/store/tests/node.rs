@@ -63,9 +63,16 @@ pub(super) fn partition_of(key: &Key) -> PartitionId {
 impl Node {
     /// Starts a process on a disk, and waits until it has recovered or failed.
     pub(super) fn start(config: LogConfig, disk: MemoryDisk, epoch: u32) -> Self {
+        let mut node = Self::begin(config, disk, epoch);
+        node.settle();
+        node
+    }
+
+    /// Starts a process on a disk, which has done nothing yet.
+    pub(super) fn begin(config: LogConfig, disk: MemoryDisk, epoch: u32) -> Self {
         let writers = usize::from(config.shards) + 1;
         let seed = config.seed ^ u64::from(epoch);
-        let mut node = Self {
+        Self {
             log: Log::new(LogConfig { seed, ..config.clone() }),
             config,
             disk,
@@ -82,9 +89,7 @@ impl Node {
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             minted: BTreeMap::new(),
             epoch,
-        };
-        node.settle();
-        node
+        }
     }
 
     /// The process dies, and another starts; with `power` the machine does.
