@@ -73,6 +73,27 @@ fn a_write_whose_reply_was_lost_is_sent_to_nobody_else() {
 }
 
 #[test]
+fn a_write_that_has_an_id_goes_to_the_next_node_when_its_reply_is_lost() {
+    let (first, lost) = node(&[&[]]);
+    let (second, asked) = node(&[&[WRITTEN]]);
+    let call = Call::set(b"k", b"v").request_id(RequestId(0x1234));
+    let answer = run(async { Client::new([first, second]).call(&call).await });
+    assert!(answer.unwrap().is_ok());
+    let asked = asked.join().unwrap();
+    assert_eq!(lost.join().unwrap(), asked);
+    assert!(asked[0].contains("\"request_id\":\"00000000000000000000000000001234\""));
+}
+
+#[test]
+fn what_a_later_try_is_refused_says_nothing_of_the_first() {
+    let (first, _) = node(&[&[]]);
+    let (second, _) = node(&[&[TOO_LONG]]);
+    let call = Call::set(b"k", b"v").request_id(RequestId(0x1234));
+    let error = run(async { Client::new([first, second]).call(&call).await }).unwrap_err();
+    assert!(error.is_unknown(), "{error}");
+}
+
+#[test]
 fn a_read_whose_reply_was_lost_is_asked_again_elsewhere() {
     let (first, _) = node(&[&[]]);
     let (second, _) = node(&[&[r#"{"ok":true,"value":"v"}"#]]);
