@@ -1,10 +1,10 @@
 //! Tells what lies where in the bytes of a segment file, for observers that must not trust the log:
 //! the simulator compares what is on a disk with what was promised. Pure; production never asks.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::codec::to_u64;
-use super::record::{HEADER_BYTES, Header, Kind, Seed, decode_write, verify};
+use super::record::{HEADER_BYTES, Header, Kind, Seed, decode_write, encode_write, verify};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::causality::NodeId;
 use crate::hash::PartitionId;
@@ -99,4 +99,18 @@ fn contents(header: &Header, bytes: &[u8]) -> Option<InspectedKind> {
         Kind::Commit => InspectedKind::Commit,
         Kind::Noop => InspectedKind::Noop,
     })
+}
+
+/// What the bytes of one record say, whether or not its checksum holds: for tests of the codec,
+/// which must take any bytes. The log never reads a record that does not verify.
+pub fn decode_unproven(bytes: &[u8]) -> Option<InspectedKind> {
+    let header = Header::decode(bytes)?;
+    contents(&header, bytes.get(..header.bytes())?)
+}
+
+/// The bytes of a record, without its place in the log and its checksum.
+pub fn encode_record(record: &Record) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    encode_write(&mut bytes, record);
+    bytes.to_vec()
 }
