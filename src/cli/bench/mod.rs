@@ -26,7 +26,7 @@ Examples:
   peerage bench durability                            three nodes, five rounds of kill -9 under load
   peerage bench durability --rounds 50 --output json
 
-docs/benchmarks.md has figures and says how they came about.")]
+docs/benchmarks.md says how it is measured.")]
 pub(crate) struct Bench {
     #[command(subcommand)]
     command: BenchCommand,
