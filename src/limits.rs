@@ -69,6 +69,11 @@ pub const AUTH_FAILURES_MAX: u32 = 5;
 pub const AUTH_FAILURES_MS: u64 = 60_000;
 /// Connections of clients that one node serves.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Clients above that number who are told so at one time; further ones are closed without a word.
+pub const REFUSALS_MAX: usize = 64;
+/// Time in which such a client can say which protocol it speaks, and read the refusal, in
+/// milliseconds each.
+pub const REFUSAL_MS: u64 = 500;
 /// Bytes queued for one peer link.
 pub const LINK_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Keys that one connection remembers having been shown (docs/consistency.md, rule 2 of contexts).

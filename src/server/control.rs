@@ -26,6 +26,7 @@ use super::links::{Link, Peers};
 use super::origin::Origin;
 use super::shard_thread::Mail;
 use super::shared::{Shared, Stage};
+use super::turned_away::Desk;
 use super::{Failure, StartError};
 use crate::causality::NodeId;
 use crate::cluster::{Claim, Cluster, Input, Message, Output, Phase, Severity};
@@ -42,8 +43,6 @@ const REDIAL_MS_MAX: u64 = 1_000;
 /// Pause after a failed accept, in milliseconds: the usual cause is a lack of file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// What a client hears who is one too many, in the words that libraries know.
-const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 /// Pause between two looks at whether the last messages have left, in milliseconds.
 const FLUSH_PAUSE_MS: u64 = 5;
 
@@ -216,14 +215,16 @@ async fn warn_each_minute(shared: Arc<Shared>) {
 
 async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
     let mut connection = 0;
+    let desk = Desk::default();
     let stopping = shared.stage_reached(Stage::Draining);
     let accepting = async {
         loop {
             let (stream, addr) = accept(&listener).await;
             if !shared.guests.enter(shared.guests_max) {
                 shared.metrics.connections_refused.increment();
-                // Courtesy: whoever does not read it finds the connection closed.
-                let _ = stream.try_write(TOO_MANY_CLIENTS);
+                if let Some(refusal) = desk.refusal(stream) {
+                    bug::spawn(&shared, "a refusal", refusal);
+                }
                 continue;
             }
             match stream.into_std() {

@@ -27,6 +27,7 @@ mod shard_thread;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod turned_away;
 
 pub use directory::DirectoryError;
 pub use identity::IdentityError;

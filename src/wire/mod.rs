@@ -35,7 +35,7 @@ pub use call::{Call, reply_bytes};
 pub use facts::Facts;
 pub use resp::commands;
 
-use crate::api::{Access, Session, Tokens};
+use crate::api::{Access, Fault, Session, Tokens};
 use crate::limits::{INLINE_BYTES_MAX, STRANGER_BYTES_MAX};
 use crate::time::Mono;
 use call::Answer;
@@ -132,6 +132,19 @@ impl Connection {
             Answer::Resp(answer) => resp::encode(answer, replies, &mut self.session, facts, out),
         }
     }
+}
+
+/// What a client hears who is one too many and began with these bytes.
+pub fn too_many_clients(first: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    if first.trim_ascii_start().starts_with(b"{") {
+        let what = String::from("number of connections of clients");
+        json::put_refusal(&Fault::Overloaded { what, retry_after_ms: 1_000 }, &mut out);
+    } else {
+        // The words of Redis, by which libraries know it.
+        out.extend_from_slice(b"-ERR max number of clients reached\r\n");
+    }
+    out
 }
 
 #[cfg(test)]

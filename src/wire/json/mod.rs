@@ -11,7 +11,7 @@ mod text;
 
 use bytes::{Buf, BytesMut};
 
-pub(super) use reply::{Answer, encode};
+pub(super) use reply::{Answer, encode, put_refusal};
 
 use super::call::{self, Call};
 use crate::api::{Fault, Session};

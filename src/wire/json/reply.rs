@@ -81,6 +81,12 @@ pub(in crate::wire) fn encode(
     out.extend_from_slice(b"\n");
 }
 
+/// Appends the refusal of whatever a client may have asked.
+pub(in crate::wire) fn put_refusal(fault: &Fault, out: &mut BytesMut) {
+    Writer { out, base64: false, debug_ignored: false }.fault(fault);
+    out.extend_from_slice(b"\n");
+}
+
 struct Writer<'a> {
     out: &'a mut BytesMut,
     base64: bool,
