@@ -289,6 +289,19 @@ impl Request {
 }
 
 impl Op {
+    /// The key that it is about, if it is about one.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get { key }
+            | Self::Put { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Explain { key } => Some(key),
+            Self::Batch { .. } | Self::Scan(_) | Self::Count { .. } | Self::Conflicts { .. } => {
+                None
+            }
+        }
+    }
+
     /// Whether it may change something.
     pub fn is_write(&self) -> bool {
         matches!(self, Self::Put { .. } | Self::Delete { .. } | Self::Batch { .. })

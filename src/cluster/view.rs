@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Layout;
 use crate::causality::{Actor, NodeId};
+use crate::hash::Key;
 
 /// The world as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,13 @@ impl View {
     /// Whether requests may be sent to `node` now. This node can always reach itself.
     pub fn reaches(&self, node: NodeId) -> bool {
         node == self.me || self.members.get(&node).is_some_and(|member| member.reachable)
+    }
+
+    /// Whether this node owns a key. Before birth nobody does, and nobody else would be better.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.layout.as_ref().is_none_or(|layout| {
+            layout.row(key.token.partition(layout.partitions)).contains(&self.me)
+        })
     }
 
     /// Where this node stands, in one line for people. O(partitions).

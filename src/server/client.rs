@@ -341,6 +341,7 @@ mod tests {
                 connection: 1,
                 connections: 1,
                 shards: 1,
+                detours: 0,
                 write_seq: &self.write_seq,
             };
             let (asked, room) = (&mut self.asked, self.room);

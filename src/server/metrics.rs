@@ -36,6 +36,8 @@ pub struct Metrics {
     pub connections: Counter,
     /// Client connections closed at once because there were too many.
     pub connections_refused: Counter,
+    /// Requests of clients for a key that this node holds no copy of: one more hop each.
+    pub detours: Counter,
     /// Links to other nodes that came up.
     pub links: Counter,
     /// Links closed because of bytes that do not parse or whose checksum is wrong.

@@ -215,6 +215,11 @@ impl Shell {
 
     /// Puts a request into the inbox; returns whether there is room for another one.
     fn submit(&self, seat: u32, number: u32, request: Request) -> bool {
+        if let Some(key) = request.op.key()
+            && !self.view.borrow().holds(key)
+        {
+            self.shared.metrics.detours.increment();
+        }
         let ticket = Ticket(u64::from(seat) << 32 | u64::from(number));
         let input = Input::Client { ticket, request };
         self.inbox_bytes.set(self.inbox_bytes.get() + input_bytes(&input));
@@ -323,6 +328,7 @@ impl Shell {
             connection,
             connections: shared.guests.count(),
             shards: shared.shard_count(),
+            detours: shared.metrics.detours.count(),
             write_seq: &shared.write_seq,
         }
     }

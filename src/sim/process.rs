@@ -524,6 +524,7 @@ impl Running {
                 connection: client as u64 + 1,
                 connections: 1,
                 shards: birth.shards,
+                detours: 0,
                 write_seq: &self.write_seq,
             };
             guest.connection.encode(call, &facts, &mut bytes);

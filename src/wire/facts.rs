@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub connections: u64,
     /// Shard threads.
     pub shards: u16,
+    /// Requests of clients for keys that this node holds no copy of, since its start.
+    pub detours: u64,
     /// The `seq` of the last write that this node answered; one for all of its threads.
     pub write_seq: &'a AtomicU64,
 }

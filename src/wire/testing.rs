@@ -141,6 +141,7 @@ impl World {
             connection: 9,
             connections: 1,
             shards: 1,
+            detours: 0,
             write_seq: &AtomicU64::new(4_096_000 + self.node.writes),
         };
         connection.encode(call, &facts, out);

@@ -292,6 +292,7 @@ fn peerage_section(text: &mut String, facts: &Facts<'_>) {
     put_line(text, format_args!("partitions_owned:{owned}"));
     put_line(text, format_args!("cluster_port:{}", facts.cluster_port));
     put_line(text, format_args!("shards:{}", facts.shards));
+    put_line(text, format_args!("detours:{}", facts.detours));
 }
 
 /// Empty: the number of keys is known to the whole cluster only, and DBSIZE asks it.
