@@ -5,7 +5,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need redis-cli redis-tools
 need python3 python3
-need npm npm
 
 start_ring 3
 port=${ports[0]}
@@ -52,9 +51,8 @@ says RESET RESET
 [ "$(redis-cli -p "$port" CLIENT ID)" -ge 1 ] || fail "CLIENT ID"
 
 echo "== redis-py"
-python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'redis==8.*'
-"$work/venv/bin/python" - "$port" "$last" <<'PY'
+python_clients
+"$python" - "$port" "$last" <<'PY'
 import asyncio, sys, time
 import redis, redis.asyncio
 port, last = int(sys.argv[1]), int(sys.argv[2])
@@ -123,8 +121,8 @@ print("  redis-py: RESP3, RESP2 and asyncio done")
 PY
 
 echo "== ioredis and node-redis"
-(cd "$work" && npm init -y >/dev/null && npm install --silent --no-fund --no-audit ioredis redis)
-cat >"$work/clients.cjs" <<'JS'
+node_clients
+cat >"$clients/clients.cjs" <<'JS'
 const assert = require("node:assert");
 const [port, last] = process.argv.slice(2).map(Number);
 async function ioredis() {
@@ -178,7 +176,7 @@ async function nodeRedis() {
 }
 ioredis().then(nodeRedis).catch((error) => { console.error(error); process.exit(1); });
 JS
-(cd "$work" && timeout 60 node clients.cjs "$port" "$last")
+(cd "$clients" && timeout 60 node clients.cjs "$port" "$last")
 
 echo "== redis-benchmark"
 redis-benchmark -p "$port" -t set,get,mset -n 20000 -c 20 -P 4 --csv | tee "$work/benchmark.csv"
