@@ -28,11 +28,10 @@ for protocol in (3, 2):
     assert {node.port for node in client.get_nodes()} == set(ports), client.get_nodes()
     masters = {client.nodes_manager.get_node_from_slot(slot).port for slot in range(16384)}
     assert masters == set(ports), "every node is first owner of some slots"
-    for number in range(500):
+    for number in range(200):
         assert client.set(f"k{number}", str(number)) is True
         assert client.get(f"k{number}") == str(number)
-    assert client.set("k1", "x", get=True) == "1"
-    assert client.getdel("k1") == "x" and client.getdel("k1") is None
+    assert client.getdel("k1") == "1" and client.getdel("k1") is None
     assert client.mset({"{m}a": "1", "{m}b": "2"}) is True
     assert client.mget("{m}a", "{m}c", "{m}b") == ["1", None, "2"]
     assert client.exists("k2", "k3", "k1") == 2
@@ -66,7 +65,7 @@ for protocol in (3, 2):
     assert client.command_count(**where) > 40
     assert client.command_getkeys("MSET", "a", 1, "b", 2, **where) == ["a", "b"]
     assert client.execute_command("COMMAND DOCS", "get", **where)
-    assert client.delete(*[f"k{number}" for number in range(500)]) == 498
+    assert client.delete(*[f"k{number}" for number in range(200)]) == 198
     assert client.unlink(*[f"p{number}" for number in range(200)]) == 200
     assert client.delete("{m}a", "{m}b") == 2
     client.close()
@@ -96,12 +95,11 @@ async function run(scaleReads) {
   const client = new Cluster([{ host: "127.0.0.1", port: ports[0] }], options);
   client.on("error", (error) => { console.error(error); process.exit(1); });
   await new Promise((resolve) => client.once("ready", resolve));
-  for (let number = 0; number < 500; number++) {
+  for (let number = 0; number < 200; number++) {
     assert.equal(await client.set(`k${number}`, `${number}`), "OK");
     assert.equal(await client.get(`k${number}`), `${number}`);
   }
-  assert.equal(await client.set("k1", "x", "GET"), "1");
-  assert.equal(await client.getdel("k1"), "x");
+  assert.equal(await client.getdel("k1"), "1");
   assert.equal(await client.getdel("k1"), null);
   assert.equal(await client.mset("{m}a", "1", "{m}b", "2"), "OK");
   assert.deepEqual(await client.mget("{m}a", "{m}c", "{m}b"), ["1", null, "2"]);
@@ -110,7 +108,7 @@ async function run(scaleReads) {
   assert.equal((await client.time()).length, 2);
   assert.equal(await client.readonly(), "OK");
   assert.equal(await client.readwrite(), "OK");
-  for (let number = 0; number < 500; number++) await client.del(`k${number}`);
+  for (let number = 0; number < 200; number++) await client.del(`k${number}`);
   assert.equal(await client.unlink("{m}a", "{m}b"), 2);
   client.disconnect();
 }

@@ -105,6 +105,7 @@ impl Planner {
         }
         match verb {
             Verb::Get => self.get(arguments, session),
+            Verb::Getdel => self.renew(arguments, Change::End, Body::Renewed, session),
             Verb::Set => self.set(arguments, session, now),
             Verb::Setex
             | Verb::Psetex
@@ -404,6 +405,7 @@ impl Planner {
                 Body::Done
             }
             Verb::Get
+            | Verb::Getdel
             | Verb::Set
             | Verb::Del
             | Verb::Exists

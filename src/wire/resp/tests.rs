@@ -62,6 +62,21 @@ fn keys_and_values_behave_as_in_redis() {
 }
 
 #[test]
+fn a_delete_can_show_what_it_removes_and_removes_nothing_else() {
+    let mut world = World::new();
+    check_on(
+        &mut world,
+        &[("SET k v", "+OK\r\n"), ("GETDEL k", "$1\r\nv\r\n"), ("GETDEL k", "$-1\r\n")],
+    );
+    let requests = std::mem::take(&mut world.node().requests);
+    let mut deletes = requests.iter().filter_map(|request| {
+        if let Op::Delete { context, .. } = &request.op { Some(context) } else { None }
+    });
+    assert!(matches!(deletes.next(), Some(WriteContext::Token(_))), "by what was read");
+    assert_eq!(deletes.next(), None, "what is absent is not deleted");
+}
+
+#[test]
 fn a_scan_goes_on_at_its_cursor() {
     let mut world = World::new();
     check_on(&mut world, &[("MSET a 1 b 2 k 3", "+OK\r\n")]);

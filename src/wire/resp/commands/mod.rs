@@ -79,6 +79,7 @@ pub enum Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Get,
+    Getdel,
     Set,
     Del,
     Exists,

@@ -8,7 +8,6 @@ use super::{Command, Group, Verb, later, never, served, subcommands};
 pub(in crate::wire::resp) const CONDITIONAL: &str = "it is true only where one node decides, so \
     it will exist in primary-secondary mode; without a master two nodes could both say yes";
 const COUNTERS: &str = "counters that add up without a master come in a later version";
-const GETDEL: &str = "it comes in a later version; GET and then DEL until then";
 const SUBSTRING: &str = "it comes in a later version; GET reads the whole value";
 const SETS: &str = "sets that merge without a master come in a later version";
 const HASHES: &str = "hashes that merge without a master come in a later version";
@@ -153,7 +152,9 @@ pub static TABLE: &[Command] = &[
         .keys(1, 1, 1)
         .says("key", "the value of a key: of siblings the winner, of an absent key null"),
     later("getbit", SUBSTRING),
-    later("getdel", GETDEL),
+    served("getdel", Verb::Getdel, 2, Group::Removal)
+        .keys(1, 1, 1)
+        .says("key", "the value of a key, and removes what was read"),
     served("getex", Verb::Getex, -2, Group::Write)
         .keys(1, 1, 1)
         .says("key [option ...]", "the value of a key, which ends at another time from now on"),
