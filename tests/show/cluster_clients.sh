@@ -47,7 +47,7 @@ for protocol in (3, 2):
     assert "context" in done
     assert client.execute_command("KV.EXPLAIN", "k4")
     assert client.execute_command("KV.DEL", "k4") and client.get("k4") is None
-    where = {"target_nodes": RedisCluster.RANDOM}
+    where = {"target_nodes": client.get_random_node()}
     assert client.execute_command("KV.CONSISTENCY", **where) == "sloppy"
     assert client.execute_command("KV.CONFLICTS", **where)[0] == "0"
     assert client.cluster_keyslot("foo") == 12182
