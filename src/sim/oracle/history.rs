@@ -236,6 +236,7 @@ impl History {
         self.events.insert((partition, dot), minted);
         if mint.expiry_ms != 0 {
             self.ends.entry(mint.expiry_ms).or_default().push((partition, dot));
+            self.end_again((partition, dot));
         }
     }
 

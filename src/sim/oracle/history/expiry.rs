@@ -21,12 +21,29 @@ impl History {
         }
     }
 
-    fn end(&mut self, event: Event) {
+    /// A write that a retry made twice has two ends, each by the clock of its leader, and may be
+    /// over at either of them (docs/consistency.md): of two tries a reader is shown the last.
+    fn end(&mut self, (partition, dot): Event) {
+        let write = self.events.get(&(partition, dot)).and_then(|minted| minted.write);
+        let tries = write.and_then(|id| self.writes.get(&id)).map(|write| write.dots.clone());
+        for dot in tries.unwrap_or_default().into_iter().chain([dot]) {
+            let Some(minted) = self.events.get(&(partition, dot)) else { continue };
+            let facts = self.keys.entry(minted.key.clone()).or_default();
+            facts.over.insert(dot);
+            facts.deleted.insert(dot);
+            facts.deleted.extend(minted.past.iter().chain(&minted.copies).chain(&minted.perhaps));
+        }
+    }
+
+    /// A write was made once more: where it was over before, it still is.
+    pub(super) fn end_again(&mut self, event: Event) {
         let Some(minted) = self.events.get(&event) else { return };
-        let facts = self.keys.entry(minted.key.clone()).or_default();
-        facts.over.insert(event.1);
-        facts.deleted.insert(event.1);
-        facts.deleted.extend(minted.past.iter().chain(&minted.copies).chain(&minted.perhaps));
+        let tries = minted.write.and_then(|id| self.writes.get(&id)).map(|write| &write.dots);
+        let facts = self.keys.get(&minted.key);
+        let is_over = |dot: &Dot| facts.is_some_and(|facts| facts.over.contains(dot));
+        if tries.is_some_and(|tries| tries.iter().any(is_over)) {
+            self.end(event);
+        }
     }
 
     /// Whether an event is over by any clock.
@@ -111,6 +128,29 @@ mod tests {
         assert_eq!(found(&history), [""; 0]);
         history.settled(HOME, &key, &values[..1]);
         assert_eq!(found(&history), ["T1 nothing replaced returns"]);
+    }
+
+    #[test]
+    fn a_write_that_was_made_twice_may_be_over_at_either_of_its_ends() {
+        let (mut history, key, values) = history();
+        history.note_time(100);
+        let dot = Dot { actor: Actor(2), seq: 1 };
+        history.minted(Mint {
+            partition: HOME,
+            dot,
+            key: &key,
+            value: Some(&values[1]),
+            expiry_ms: 900,
+            replaced: &[],
+            at_the_cap: false,
+            write: Some(WriteId(2)),
+        });
+        history.stored(0, HOME, dot);
+        assert!(history.is_over(&key, dot));
+        history.check_living(HOME, &key, &values[1..], 100);
+        assert_eq!(found(&history), [""; 0], "one of its tries lives on");
+        history.check_living(HOME, &key, &values[1..], 900);
+        assert_eq!(found(&history), [E1]);
     }
 
     #[test]
