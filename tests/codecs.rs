@@ -95,9 +95,16 @@ fn no_bytes_make_a_codec_panic_hang_or_take_more_memory_than_they_are_worth() {
 fn run(codec: &Codec, input: &[u8]) -> usize {
     let before = TAKEN.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
-    let started = common::now();
-    (codec.decode)(input);
-    let time = started.elapsed();
+    let mut time = Duration::MAX;
+    // A stall of the machine does not come three times for one input.
+    for _ in 0..3 {
+        let started = common::now();
+        (codec.decode)(input);
+        time = time.min(common::now() - started);
+        if time < INPUT_TIME_MAX {
+            break;
+        }
+    }
     let taken = MOST.load(Ordering::Relaxed).saturating_sub(before);
     let shown = || format!("{}: {}", codec.name, input.escape_ascii());
     assert!(taken <= input.len() + REST_BYTES, "{taken} bytes were taken by {}", shown());
@@ -242,7 +249,7 @@ fn frames() -> Codec {
             black_box(frame);
         }
     };
-    Codec { name: "frames between nodes", corpus, seal: seal_frame, decode }
+    Codec { name: "frames between nodes", corpus, seal: |bytes| seal_frame(bytes), decode }
 }
 
 fn entries() -> Codec {
@@ -259,11 +266,11 @@ fn entries() -> Codec {
             black_box(entry);
         }
     };
-    Codec { name: "frames of strangers", corpus, seal: seal_frame, decode }
+    Codec { name: "frames of strangers", corpus, seal: |bytes| seal_frame(bytes), decode }
 }
 
 /// Sets length and checksum anew, so that what lies behind them is looked at.
-fn seal_frame(bytes: &mut Vec<u8>) {
+fn seal_frame(bytes: &mut [u8]) {
     if bytes.len() >= 8 {
         let length = u32::try_from(bytes.len() - 8).expect("inputs are short");
         let checksum = crc32c::crc32c(&bytes[8..]);
@@ -313,6 +320,9 @@ fn contexts() -> Codec {
 
 fn bytes_of_hex(hex: &str) -> Vec<u8> {
     let pairs = hex.as_bytes().chunks_exact(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let byte = |pair: &[u8]| {
+        let digits = std::str::from_utf8(pair).expect("golden bytes are ASCII");
+        u8::from_str_radix(digits, 16).expect("golden bytes are hexadecimal")
+    };
     pairs.map(byte).collect()
 }
