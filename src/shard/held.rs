@@ -339,7 +339,8 @@ impl Change {
             // Where an earlier try of this request has come through, the object stays as it is.
             Self::Put(_, write) => {
                 let is_try = |rid: u64| write.rid != 0 && rid == write.rid;
-                if !stored.entries.iter().any(|entry| is_try(entry.rid)) {
+                let is_done = write.done.is_some();
+                if !is_done && !stored.entries.iter().any(|entry| is_try(entry.rid)) {
                     let goes = |entry: &&mut Entry| write.seen.replaces(entry);
                     stored.entries.iter_mut().filter(goes).for_each(|entry| entry.payload.clear());
                 }

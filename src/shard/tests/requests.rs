@@ -160,3 +160,23 @@ fn ids_of_nodes_are_not_remembered() {
     assert_ne!(written(world.call(0, request)).dot, first.dot);
     assert!(world.now.mono > Mono(0));
 }
+
+/// What had replaced a batch was sent to the other replicas without its payload when the batch came
+/// again, because a batch lets go of what it is about to replace.
+#[test]
+fn a_batch_that_is_sent_again_leaves_whole_what_has_replaced_it() {
+    let mut world = three_nodes();
+    let key = Key::plain("k");
+    let items = vec![(key.clone(), "1".into())];
+    let batch = Op::Batch { items, expiry: Expiry::Never, kind: BatchKind::Any };
+    let request = with_id(9, Request::new(batch));
+    world.call(0, request.clone());
+    world.run();
+    world.call(1, put(&key, "2", WriteContext::Known));
+    world.run();
+    for node in 0..3 {
+        world.call(node, request.clone());
+        world.run();
+        assert_eq!(values(world.call(node, get(&key))), [b"2"], "node {node}");
+    }
+}
