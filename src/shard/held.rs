@@ -337,6 +337,7 @@ impl Change {
     fn leave_out_what_goes(&self, stored: &mut Object) {
         match self {
             // Where an earlier try of this request has come through, the object stays as it is.
+            Self::Put(_, write) if write.done.is_some() => {}
             Self::Put(_, write) => {
                 let is_try = |rid: u64| write.rid != 0 && rid == write.rid;
                 let is_done = write.done.is_some();
@@ -354,5 +355,35 @@ impl Change {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::api::{Expiry, RequestId};
+    use crate::causality::{Actor, Dot, Entry};
+    use crate::shard::table::Stamp;
+    use crate::time::Hlc;
+
+    /// A request that was done before changes nothing, so the values that were written since then
+    /// stay, though it would have replaced them.
+    #[test]
+    fn only_a_write_that_is_carried_out_lets_go_of_what_it_replaces() {
+        let dot = Dot { actor: Actor(1), seq: 1 };
+        let stamp = Stamp { id: RequestId(7), at_ms: 1, dot, print: 1, existed: false };
+        let left = |done: Option<Stamp>| {
+            let (key, value) = (Key::plain("k"), Some(Bytes::from_static(b"again")));
+            let (expiry, seen, hlc) = (Expiry::Never, Seen::All, Hlc(1));
+            let write = Write { key, value, expiry, seen, hlc, rid: 0, named: None, done };
+            let later = Entry::register(dot, Hlc(2), Bytes::from_static(b"later"));
+            let mut stored = Object { entries: vec![later], ..Object::default() };
+            Change::Put(PartitionId(0), write).leave_out_what_goes(&mut stored);
+            stored.entries[0].payload.clone()
+        };
+        assert_eq!(left(Some(stamp)), "later");
+        assert_eq!(left(None), "");
     }
 }
