@@ -62,8 +62,9 @@ for protocol in (3, 2):
     assert client.readwrite(target_nodes=RedisCluster.ALL_NODES)
     assert client.execute_command("ASKING", **where)
     assert client.time(**where)[0] > 1_700_000_000
-    assert client.command_count(**where) > 40
-    assert client.command_getkeys("MSET", "a", 1, "b", 2, **where) == ["a", "b"]
+    assert client.execute_command("COMMAND COUNT", **where) > 40
+    keys = client.execute_command("COMMAND GETKEYS", "MSET", "a", 1, "b", 2, **where)
+    assert keys == ["a", "b"], keys
     assert client.execute_command("COMMAND DOCS", "get", **where)
     assert client.delete(*[f"k{number}" for number in range(200)]) == 198
     assert client.unlink(*[f"p{number}" for number in range(200)]) == 200
@@ -74,7 +75,7 @@ print("  redis-py", redis.__version__, "RedisCluster: RESP3 and RESP2 done")
 async def glide():
     from glide import GlideClusterClient, GlideClusterClientConfiguration, NodeAddress
     nodes = [NodeAddress("127.0.0.1", ports[0])]
-    client = await GlideClusterClient.create(GlideClusterClientConfiguration(nodes))
+    client = await GlideClusterClient.create(GlideClusterClientConfiguration(nodes, request_timeout=5000))
     for number in range(200):
         assert await client.set(f"g{number}", str(number)) == "OK"
         assert await client.get(f"g{number}") == str(number).encode()
@@ -143,13 +144,13 @@ for count in 3 5; do
     after=$(detours)
     [ "$before" = "$after" ] || fail "$((after - before)) requests came to a node without the key"
     # The counter counts: any node answers for any key, without a redirection.
-    for number in $(seq 40); do
+    for number in $(seq 20); do
         for port in "${ports[@]}"; do echo "GET any$number" | redis-cli -p "$port"; done
     done >"$work/any.txt"
     ! grep -i 'moved\|ask\|error' "$work/any.txt" || fail "a node redirected"
     others=$(($(detours) - after))
     [ "$count" = 3 ] || [ "$others" -gt 0 ] || fail "the count of detours cannot grow"
-    echo "  detours: $((after - before)) of cluster clients, $others of 40 keys asked everywhere"
+    echo "  detours: $((after - before)) of cluster clients, $others of 20 keys asked everywhere"
     for node in "${!pids[@]}"; do kill_node "$node"; done
 done
 verdict PASS "cluster clients went to an owner in one hop, and nothing was redirected"
