@@ -11,10 +11,13 @@ use rand::RngExt as _;
 use serde::Deserialize;
 
 use super::application;
+use super::claims::Claimed;
 use super::facts;
+use super::faults::ClientFault;
+use super::looks::{Look, Replica};
 use super::network::Place;
-use super::oracle::{Claim, Fate, Seen, WriteId};
-use super::scenario::{Action, Answered, Context, Operation, Request, Step};
+use super::oracle::{Claim, Fate, Reader, Seen, WriteId};
+use super::scenario::{Action, Answered, Operation, Request, Step};
 use super::trace::Lane;
 use super::world::{Happening, World};
 use crate::api::Level;
@@ -40,18 +43,20 @@ pub(super) struct Client {
     /// epoch.
     pub(super) told_ms: u64,
     operations: u64,
-    memory: BTreeMap<Key, Memory>,
+    pub(super) memory: BTreeMap<Key, Memory>,
     /// What the last plain read on this connection showed of a key.
-    shown: BTreeMap<Key, Bytes>,
+    pub(super) shown: BTreeMap<Key, Bytes>,
+    /// What it does to its next request.
+    pub(super) next_is_half: Option<ClientFault>,
     /// Whether it draws its operations, and goes on to do so.
     pub(super) draws: bool,
 }
 
 /// What a client knows of a key: the token it was given, and what it stands for.
 #[derive(Clone, Debug)]
-struct Memory {
-    token: String,
-    seen: Seen,
+pub(super) struct Memory {
+    pub(super) token: String,
+    pub(super) seen: Seen,
 }
 
 #[derive(Clone, Debug)]
@@ -59,12 +64,14 @@ struct Pending {
     number: u64,
     began_us: u64,
     kind: Kind,
+    /// Whether its node was sent but a half of it: nothing of it may be carried out.
+    is_half: bool,
     /// What the answer must be, and what is broken if it is not.
     expect: Option<(Answered, &'static str)>,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Read {
         key: Key,
         siblings: bool,
@@ -74,11 +81,16 @@ enum Kind {
         key: Key,
         id: WriteId,
         firm: bool,
+        /// Whether its token is none of this key, so that it must be refused.
+        is_foreign: bool,
     },
     Bulk {
         first: Key,
         ids: Vec<WriteId>,
+        firm: bool,
     },
+    /// A walk over all keys, a count or an explanation.
+    Look(Look),
     /// The read at the end of a run, whose answer is the verdict.
     Verdict {
         key: Key,
@@ -87,8 +99,8 @@ enum Kind {
 
 /// What every answer may say.
 #[derive(Debug, Deserialize)]
-struct Answer {
-    ok: bool,
+pub(super) struct Answer {
+    pub(super) ok: bool,
     #[serde(default)]
     value: Option<String>,
     #[serde(default)]
@@ -99,6 +111,14 @@ struct Answer {
     outcome: Option<String>,
     #[serde(default)]
     code: Option<String>,
+    #[serde(default)]
+    pub(super) keys: Vec<String>,
+    #[serde(default)]
+    pub(super) cursor: Option<String>,
+    #[serde(default)]
+    pub(super) count: Option<u64>,
+    #[serde(default)]
+    pub(super) replicas: Vec<Replica>,
 }
 
 impl Client {
@@ -112,6 +132,7 @@ impl Client {
             operations: 0,
             memory: BTreeMap::new(),
             shown: BTreeMap::new(),
+            next_is_half: None,
             draws,
         }
     }
@@ -142,57 +163,86 @@ impl World {
             if let Some(expected) = operation.expect.filter(|e| *e != Answered::Unknown) {
                 let via = operation.via.unwrap_or_default() + 1;
                 let text = format!("n{via} takes no requests, and the answer should be {expected}");
-                let key = (*operation.request.keys()[0]).clone();
+                let keys = operation.request.keys();
+                let key = keys.first().map_or_else(|| Key::plain(""), |key| (*key).clone());
                 self.history.violate(promise, &key, text);
             }
             self.tell_driver(client, || application::Answer::Refused(String::from("no_node")));
             // Its values are spent: no write that comes later may have them.
-            self.writes += operation.request.keys().len() as u64;
+            self.writes += operation.request.writes();
             return self.rest(client);
         }
         let Operation { request, level, expect, .. } = operation;
+        let (kind, line) = self.question(client, request, level);
+        self.ask(client, kind, expect.map(|expect| (expect, promise)), line);
+    }
+
+    /// What a client is about to ask, and the line by which it does.
+    fn question(&mut self, client: usize, request: Request, level: Level) -> (Kind, String) {
         let word = level.name();
         let firm = level != Level::One;
-        let (kind, line) = match request {
+        match request {
             Request::Get { key, siblings } => {
                 let fields = format!("\"siblings\":{siblings},\"level\":\"{word}\"");
                 let line = format!("{{\"cmd\":\"GET\",\"key\":{},{fields}}}\n", quoted(&key.bytes));
                 (Kind::Read { key, siblings, majority: firm }, line)
             }
             Request::Set { key, value, context, ttl_us } => {
-                let (token, claim) = self.claim(client, &key, context, true);
+                let Claimed { field, claim, is_foreign } = self.claim(client, &key, context, true);
                 let id = self.begin_write(&key, Some(&value), claim);
                 let (name, value) = (quoted(&key.bytes), quoted(&value));
-                let fields =
-                    format!("\"value\":{value},\"level\":\"{word}\"{token}{}", ttl(ttl_us));
+                let ttl = ttl(ttl_us);
+                let fields = format!("\"value\":{value},\"level\":\"{word}\"{field}{ttl}");
                 let line = format!("{{\"cmd\":\"SET\",\"key\":{name},{fields}}}\n");
-                (Kind::Write { key, id, firm }, line)
+                (Kind::Write { key, id, firm, is_foreign }, line)
             }
             Request::Delete { key, context } => {
-                let (token, claim) = self.claim(client, &key, context, false);
+                let Claimed { field, claim, is_foreign } = self.claim(client, &key, context, false);
                 let id = self.begin_write(&key, None, claim);
                 let name = quoted(&key.bytes);
-                let fields = format!("\"level\":\"{word}\"{token}");
+                let fields = format!("\"level\":\"{word}\"{field}");
                 let line = format!("{{\"cmd\":\"DELETE\",\"key\":{name},{fields}}}\n");
-                (Kind::Write { key, id, firm }, line)
+                (Kind::Write { key, id, firm, is_foreign }, line)
             }
             Request::Bulk { items, isolated, ttl_us } => {
                 let require = if isolated { ",\"require\":\"isolated\"" } else { "" };
                 let fields = format!("\"level\":\"{word}\"{require}{}", ttl(ttl_us));
-                let (kind, line) = self.bulk(client, &items, &fields);
+                let (kind, line) = self.bulk(client, &items, &fields, firm);
                 // A part whose leader's clock is ahead of its end is a delete: it leaves no value.
                 if let Kind::Bulk { ids, .. } = &kind
                     && ttl_us == 0
                 {
                     self.batches.push(ids.clone());
                 }
+                // Whether it is, where nobody demands it, depends on where the keys lie.
+                let homes: BTreeSet<PartitionId> =
+                    items.iter().map(|(key, _)| self.partition(key)).collect();
+                if let Kind::Bulk { ids, .. } = &kind
+                    && (isolated || homes.len() == 1)
+                {
+                    self.history.batch(ids);
+                }
                 (kind, line)
             }
-        };
-        self.ask(client, kind, expect.map(|expect| (expect, promise)), line);
+            Request::Scan { limit } => self.look(Look::walk(limit, level, self.now_us)),
+            Request::Count => self.look(Look::Count { level, exactly: None }),
+            Request::Explain { key } => self.look(Look::Explain { key, at_rest: false }),
+        }
     }
 
-    fn bulk(&mut self, client: usize, items: &[(Key, Bytes)], rest: &str) -> (Kind, String) {
+    /// A look at all keys, or at all replicas of one.
+    pub(super) fn look(&self, look: Look) -> (Kind, String) {
+        let line = look.line();
+        (Kind::Look(look), line)
+    }
+
+    fn bulk(
+        &mut self,
+        client: usize,
+        items: &[(Key, Bytes)],
+        rest: &str,
+        firm: bool,
+    ) -> (Kind, String) {
         let mut ids = Vec::new();
         let mut fields = Vec::new();
         for (key, value) in items {
@@ -203,7 +253,7 @@ impl World {
         let fields = fields.join(",");
         let line = format!("{{\"cmd\":\"BULK_SET\",\"items\":[{fields}],{rest}}}\n");
         let first = items.first().map_or_else(|| Key::plain(""), |(key, _)| key.clone());
-        (Kind::Bulk { first, ids }, line)
+        (Kind::Bulk { first, ids, firm }, line)
     }
 
     /// Asks for a key as every replica knows it; the answer is the verdict over its history.
@@ -217,7 +267,7 @@ impl World {
         }
     }
 
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         client: usize,
         kind: Kind,
@@ -229,15 +279,25 @@ impl World {
         self.clients[client].operations += 1;
         let number = self.clients[client].operations;
         let is_verdict = matches!(kind, Kind::Verdict { .. });
-        let pending = Pending { number, began_us: self.now_us, kind, expect };
+        let half = self.clients[client].next_is_half.take();
+        let is_half = half.is_some();
+        let pending = Pending { number, began_us: self.now_us, kind, is_half, expect };
         self.clients[client].pending = Some(pending);
         let delay = self.wire_us(client);
-        let bytes = Bytes::from(question);
+        let mut bytes = Bytes::from(question);
+        let mut patience_us = PATIENCE_US;
+        if let Some(fault) = half {
+            self.tally.half_requests += 1;
+            bytes.truncate(bytes.len() / 2);
+            if fault == ClientFault::HalfRequest {
+                patience_us = 2 * delay;
+            }
+        }
         let session = self.clients[client].session;
         let cause = self.trace.cause();
         self.keep(Lane::Client(client), "ask", || facts::asked(&bytes, place, is_verdict));
         self.schedule(delay, Happening::ToNode { place, life, client, session, bytes });
-        self.schedule(PATIENCE_US, Happening::GiveUp { client, operation: number });
+        self.schedule(patience_us, Happening::GiveUp { client, operation: number });
         self.trace.resume(cause);
     }
 
@@ -247,7 +307,7 @@ impl World {
     }
 
     /// Connects a client to `via`, if it is not already. `false` = that node takes no requests.
-    fn connect(&mut self, client: usize, via: Option<Place>) -> bool {
+    pub(super) fn connect(&mut self, client: usize, via: Option<Place>) -> bool {
         let connected = self.clients[client].connected.map(|(place, _)| place);
         if self.is_connected(client) && (via.is_none() || via == connected) {
             return true;
@@ -265,7 +325,7 @@ impl World {
     }
 
     /// A client waits for nothing: what it is to ask next comes up.
-    fn rest(&mut self, client: usize) {
+    pub(super) fn rest(&mut self, client: usize) {
         if let Some(operation) = self.clients[client].waiting.pop_front() {
             self.begin(operation, SCENARIO);
         } else if self.clients[client].draws {
@@ -281,34 +341,6 @@ impl World {
         }
         self.history.begin(id, key.clone(), claim, value.is_none());
         id
-    }
-
-    /// The context field of a write and what it claims. `uses_shown`: without a context, what was
-    /// shown last on the connection stands for one.
-    fn claim(
-        &mut self,
-        client: usize,
-        key: &Key,
-        context: Context,
-        uses_shown: bool,
-    ) -> (String, Claim) {
-        match context {
-            Context::Empty => {
-                return (String::from(",\"context\":\"\""), Claim::Seen(Seen::default()));
-            }
-            Context::LastRead => {
-                if let Some(memory) = self.clients[client].memory.get(key) {
-                    let field = format!(",\"context\":\"{}\"", memory.token);
-                    return (field, Claim::Seen(memory.seen.clone()));
-                }
-            }
-            Context::Absent => {}
-        }
-        let shown = self.clients[client].shown.remove(key).filter(|_| uses_shown);
-        let claim = shown.map_or(Claim::Known, |value| {
-            Claim::Shown(self.history.seen_by(self.partition(key), key, &[value]).at_most)
-        });
-        (String::new(), claim)
     }
 
     pub(super) fn partition(&self, key: &Key) -> PartitionId {
@@ -331,6 +363,10 @@ impl World {
                 return self.complain("V1 answers can be read", text);
             }
         };
+        if pending.is_half {
+            let text = format!("client {client} sent half of a request, which was answered");
+            self.complain("V1 half a request is no request", text);
+        }
         let fate = answer.fate();
         match fate {
             Fate::Acknowledged => self.tally.ok += 1,
@@ -341,7 +377,7 @@ impl World {
             && !answer.is(expected)
         {
             let text = format!("the answer should be {expected}, not {}", bytes.escape_ascii());
-            self.history.violate(promise, pending.kind.key(), text);
+            self.history.violate(promise, &pending.kind.key(), text);
         }
         if !matches!(pending.kind, Kind::Verdict { .. }) {
             let is_read = matches!(pending.kind, Kind::Read { .. });
@@ -349,19 +385,28 @@ impl World {
         }
         match pending.kind {
             Kind::Read { key, siblings, majority } => {
-                let since_us = majority.then_some(pending.began_us);
-                self.on_read_answer(client, &key, siblings, since_us, answer);
+                let reader = Reader { began_us: pending.began_us, majority };
+                self.on_read_answer(client, &key, siblings, reader, answer);
             }
-            Kind::Write { key, id, firm } => {
+            Kind::Write { key, id, firm, is_foreign } => {
                 self.history.told(id, fate, self.now_us, firm);
                 if fate == Fate::Acknowledged {
                     self.check_acknowledged(&key, id, firm);
                 }
+                if is_foreign && fate != Fate::Refused {
+                    let text = format!("write {} came with a token of something else", id.0);
+                    self.history.violate("V1 a foreign token is refused", &key, text);
+                }
                 self.clients[client].shown.remove(&key);
             }
-            Kind::Bulk { ids, .. } => {
+            Kind::Bulk { ids, firm, .. } => {
                 for id in ids {
-                    self.history.told(id, fate, self.now_us, false);
+                    self.history.told(id, fate, self.now_us, firm);
+                }
+            }
+            Kind::Look(look) => {
+                if let Some(next) = self.on_look(look, &answer) {
+                    return self.go_on(client, next, pending.expect);
                 }
             }
             Kind::Verdict { key } => self.on_verdict(&key, &answer),
@@ -374,7 +419,7 @@ impl World {
         client: usize,
         key: &Key,
         siblings: bool,
-        since_us: Option<u64>,
+        reader: Reader,
         answer: Answer,
     ) {
         let partition = self.partition(key);
@@ -383,7 +428,7 @@ impl World {
         if siblings && answer.ok {
             let values: Vec<Bytes> = answer.values.into_iter().map(Bytes::from).collect();
             self.history.check_living(partition, key, &values, told_ms);
-            self.history.shown(partition, key, &values, since_us);
+            self.history.shown(partition, key, &values, Some(reader));
             if let Some(token) = answer.context {
                 let seen = self.history.seen_by(partition, key, &values);
                 self.clients[client].memory.insert(key.clone(), Memory { token, seen });
@@ -413,7 +458,7 @@ impl World {
         self.on_silence(client, &pending);
         if let Some((place, life)) = self.clients[client].connected.take() {
             let stood_still = self.machines[place].paused_until_us > pending.began_us;
-            if self.is_alive(place, life) && !stood_still {
+            if self.is_alive(place, life) && !stood_still && !pending.is_half {
                 let text = format!(
                     "client {client} has no answer of n{} after {} s: {:?}",
                     place + 1,
@@ -445,6 +490,11 @@ impl World {
     /// A question will never be answered.
     fn on_silence(&mut self, client: usize, pending: &Pending) {
         self.tally.unknown += 1;
+        if pending.is_half || matches!(pending.kind, Kind::Write { is_foreign: true, .. }) {
+            for id in pending.kind.writes() {
+                self.history.told(id, Fate::Refused, self.now_us, false);
+            }
+        }
         self.keep(Lane::Client(client), "silence", || facts::silence(client));
         if !matches!(pending.kind, Kind::Verdict { .. }) {
             self.tell_driver(client, || application::Answer::Unknown);
@@ -453,7 +503,7 @@ impl World {
             && *expected != Answered::Unknown
         {
             let text = format!("the answer should be {expected}, and none came");
-            self.history.violate(promise, pending.kind.key(), text);
+            self.history.violate(promise, &pending.kind.key(), text);
         }
     }
 }
@@ -502,10 +552,23 @@ impl Answer {
 
 impl Kind {
     /// The key that it is about; of a batch, the first.
-    fn key(&self) -> &Key {
+    fn key(&self) -> Key {
         match self {
-            Self::Read { key, .. } | Self::Write { key, .. } | Self::Verdict { key } => key,
-            Self::Bulk { first, .. } => first,
+            Self::Read { key, .. }
+            | Self::Write { key, .. }
+            | Self::Verdict { key }
+            | Self::Look(Look::Explain { key, .. })
+            | Self::Bulk { first: key, .. } => key.clone(),
+            Self::Look(Look::Walk { .. } | Look::Count { .. }) => Key::plain(""),
+        }
+    }
+
+    /// The writes that it asks for.
+    fn writes(&self) -> Vec<WriteId> {
+        match self {
+            Self::Write { id, .. } => vec![*id],
+            Self::Bulk { ids, .. } => ids.clone(),
+            Self::Read { .. } | Self::Look(_) | Self::Verdict { .. } => Vec::new(),
         }
     }
 }
@@ -517,6 +580,6 @@ fn ttl(ttl_us: u64) -> String {
 }
 
 /// Bytes as a JSON string. Keys and values of scenarios are text.
-fn quoted(bytes: &Bytes) -> String {
+pub(super) fn quoted(bytes: &Bytes) -> String {
     serde_json::Value::from(String::from_utf8_lossy(bytes)).to_string()
 }

@@ -19,6 +19,9 @@ use crate::shard::Record;
 use crate::shard::message::{CallId, HoldWork, Message, ReadAnswer};
 use crate::wire::peer::{self, Frame};
 
+/// Longest text of a value that reports show in full.
+const TEXT_BYTES_MAX: usize = 60;
+
 /// What a kept event is given to say.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
@@ -140,7 +143,7 @@ pub(super) fn asked(line: &[u8], place: Place, verdict: bool) -> Said {
             keys.push(Key::plain(key));
         }
         if let Some(value) = text_of(item, "value") {
-            write!(text, "={value}").expect("a string takes any text");
+            write!(text, "={}", short(&value)).expect("a string takes any text");
         }
     }
     if let Some(level) = text_of(&question, "level") {
@@ -168,8 +171,8 @@ pub(super) fn answered(bytes: &[u8], client: usize) -> Said {
         (Some(false) | None, _) => Told::Refused,
     };
     let values: Vec<String> = match answer["values"].as_array() {
-        Some(values) => values.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        None => answer["value"].as_str().map(str::to_owned).into_iter().collect(),
+        Some(values) => values.iter().filter_map(Value::as_str).map(short).collect(),
+        None => answer["value"].as_str().map(short).into_iter().collect(),
     };
     let code = answer["code"].as_str().unwrap_or("refused");
     let text = match outcome {
@@ -222,7 +225,23 @@ pub(super) fn put(record: &Record, minted: Option<Dot>) -> Said {
 }
 
 fn entries(object: &Object) -> impl Iterator<Item = (Dot, Bytes)> + '_ {
-    object.entries.iter().map(|entry| (entry.dot, entry.payload.clone()))
+    object.entries.iter().map(|entry| {
+        let value = match entry.payload.len() {
+            0..=TEXT_BYTES_MAX => entry.payload.clone(),
+            _ => short(&String::from_utf8_lossy(&entry.payload)).into(),
+        };
+        (entry.dot, value)
+    })
+}
+
+/// A value as people are shown it: how a long one begins tells it from all others.
+fn short(value: &str) -> String {
+    match value.split_at_checked(TEXT_BYTES_MAX) {
+        Some((start, rest)) if !rest.is_empty() => {
+            format!("{}.. ({} bytes)", start.trim_end_matches('.'), value.len())
+        }
+        Some(_) | None => String::from(value),
+    }
 }
 
 /// What goes wrong, or is mended.

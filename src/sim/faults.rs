@@ -3,11 +3,13 @@
 //! The list is data: a run replays it, and a shorter list is a smaller story of the same bug.
 
 mod catalogue;
+mod client;
 mod disk;
 mod network;
 mod process;
 
 pub use catalogue::{Area, CATALOGUE, Kind, Part, Shape};
+pub use client::ClientFault;
 pub(super) use disk::Trouble;
 pub use disk::{Astray, DiskFault, Rotting};
 pub use network::LinkFault;
@@ -48,6 +50,8 @@ pub enum Fault {
     Link(Place, Place, LinkFault),
     /// Something is wrong with a node, or done to it.
     Node(Place, NodeFault),
+    /// A client of this index does something to its next request.
+    Client(usize, ClientFault),
 }
 
 impl Fault {
@@ -58,12 +62,13 @@ impl Fault {
             | Self::Crash(place)
             | Self::Pause(place, _)
             | Self::Clock(place, _)
-            | Self::Disk(place, _)
-            | Self::Node(place, _) => vec![*place],
+            | Self::Disk(place, _) => vec![*place],
+            Self::Node(place, NodeFault::Clone(of)) => vec![*place, *of],
+            Self::Node(place, _) => vec![*place],
             Self::PowerLoss(places) => places.clone(),
             Self::Partition(groups) => groups.concat(),
             Self::OneWay(from, to) | Self::Link(from, to, _) => vec![*from, *to],
-            Self::Heal => Vec::new(),
+            Self::Heal | Self::Client(..) => Vec::new(),
         }
     }
 }
@@ -76,7 +81,7 @@ impl World {
     pub(super) fn draw_faults(&mut self, span_us: u64) -> Vec<Step> {
         let options = self.scenario.options.clone();
         let mut steps = Vec::new();
-        let families: [(&str, u64, Draw); 13] = [
+        let families: [(&str, u64, Draw); 14] = [
             ("crash", options.crash_every_us, Self::draw_crash),
             ("power", options.power_every_us, Self::draw_power_loss),
             ("partition", options.partition_every_us, Self::draw_partition),
@@ -90,6 +95,7 @@ impl World {
             ("astray", options.astray_every_us, Self::draw_astray),
             ("disk full", options.disk_full_every_us, Self::draw_disk_full),
             ("slow disk", options.slow_disk_every_us, Self::draw_slow_disk),
+            ("client", options.client_every_us, Self::draw_client_fault),
         ];
         for (name, every_us, draw) in families.into_iter().filter(|family| family.1 > 0) {
             // Its own stream: leaving out one family leaves the others as they were.
@@ -131,7 +137,7 @@ impl World {
         self.run_until(self.now_us + span_us);
         self.network.heal();
         self.keep_cuts();
-        for place in 0..self.machines.len() {
+        for place in 0..self.founders() {
             self.start(place);
         }
     }
@@ -142,6 +148,7 @@ impl World {
         for place in self.budget.damaged.clone() {
             self.stop(place);
         }
+        self.end_clones();
         self.network.heal();
         self.keep_cuts();
         self.network.faults.loss = 0;
@@ -206,6 +213,7 @@ impl World {
             Fault::Link(from, to, fault) => self.on_link_fault(from, to, fault),
             Fault::Node(place, fault) => self.on_node_fault(place, fault),
             Fault::Disk(place, fault) => self.on_disk_fault(place, fault),
+            Fault::Client(client, fault) => self.on_client_fault(client, fault),
         }
         self.keep_cuts();
     }

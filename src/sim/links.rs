@@ -39,8 +39,7 @@ pub(super) enum Step {
 impl World {
     /// Sends a frame to a node, if there is a link.
     pub(super) fn send(&mut self, place: Place, to: NodeId, bytes: &Bytes) {
-        let Some(&to) = self.places.get(&to) else { return };
-        let Some(&to_life) = self.machines[place].links.get(&to) else { return };
+        let Some((to, to_life)) = self.linked(place, to) else { return };
         self.tally.messages += 1;
         let lives = (self.machines[place].life, to_life);
         let copies = self.pass(place, to, bytes.len());
@@ -61,6 +60,16 @@ impl World {
             };
             self.schedule(copy.delay_us, Happening::Frame { place: to, from: place, lives, bytes });
         }
+    }
+
+    /// Where the link of a node to another one leads, and to which life. Where a directory was
+    /// cloned, two machines are one node.
+    fn linked(&self, place: Place, node: NodeId) -> Option<(Place, u64)> {
+        let links = &self.machines[place].links;
+        let usual = self.places.get(&node).and_then(|to| links.get_key_value(to));
+        let is_node = |to: &Place| self.machines[*to].settings.node() == node;
+        let found = usual.filter(|(to, _)| is_node(to));
+        found.or_else(|| links.iter().find(|(to, _)| is_node(to))).map(|(to, life)| (*to, *life))
     }
 
     /// What the network makes of so many bytes from one node to another.
@@ -109,8 +118,7 @@ impl World {
 
     /// A node closes its end of a link.
     pub(super) fn close_link(&mut self, place: Place, node: NodeId) {
-        let Some(&peer) = self.places.get(&node) else { return };
-        if let Some(&peer_life) = self.machines[place].links.get(&peer) {
+        if let Some((peer, peer_life)) = self.linked(place, node) {
             let life = self.machines[place].life;
             self.unlink(place, peer);
             self.reset(peer, peer_life, place, life);

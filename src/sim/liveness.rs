@@ -38,7 +38,7 @@ impl World {
         self.mend();
         self.run_until(self.now_us + DETECTION_US);
         if self.wait(|world| world.is_one_cluster(&core)) {
-            self.question(&core);
+            self.question_core(&core);
         } else {
             let text = format!("{:?} do not find one another: {}", named(&core), self.states());
             self.complain(PROMISE, text);
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    fn question(&mut self, core: &[Place]) {
+    fn question_core(&mut self, core: &[Place]) {
         let mut questions = self.questions(core);
         let end_us = self.now_us + CORE_ANSWERS_US;
         let judges = self.judges();

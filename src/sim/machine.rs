@@ -35,6 +35,8 @@ pub(super) struct Machine {
     pub(super) shards: u16,
     /// A copy of its data directory.
     pub(super) backup: Option<SimDisk>,
+    /// The identity and data directory that it has put aside for a clone of those of another node.
+    pub(super) own: Option<([u8; 32], SimDisk)>,
     /// When the process of now was started, and how often in a row one ended soon after its start.
     pub(super) started: (u64, u32),
     pub(super) paused_until_us: u64,
@@ -57,10 +59,10 @@ impl Machine {
             .chain_update(options.seed.to_le_bytes())
             .chain_update(b"identity")
             .chain_update(place.to_le_bytes());
-        // Each names the next one as its seed: a ring.
-        let next = (place + 1) % options.nodes;
-        let seeds =
-            if options.nodes == 1 { Vec::new() } else { vec![format!("n{}:7379", next + 1)] };
+        // Each names the next one as its seed: a ring. Those that come later name the first.
+        let founders = options.founders();
+        let next = if place < founders { (place + 1) % founders } else { 0 };
+        let seeds = if next == place { Vec::new() } else { vec![format!("n{}:7379", next + 1)] };
         let settings = Settings {
             public_key: digest.finalize().into(),
             name: format!("n{}", place + 1),
@@ -86,6 +88,7 @@ impl Machine {
             slow: (0, 1),
             shards: options.shards,
             backup: None,
+            own: None,
             started: (0, 0),
             paused_until_us: 0,
             links: BTreeMap::new(),

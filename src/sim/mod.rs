@@ -25,6 +25,7 @@ mod agenda;
 pub mod application;
 mod budget;
 mod chance;
+mod claims;
 mod clients;
 mod clock;
 mod disk;
@@ -35,6 +36,7 @@ mod file;
 mod ledger;
 mod links;
 mod liveness;
+mod looks;
 mod machine;
 mod network;
 mod options;
@@ -55,13 +57,16 @@ mod world;
 pub use disk::{Damage, DiskFaults, Instead, SECTOR_BYTES, SimDisk};
 pub use facts::{Facts, Parcel, Told};
 pub use faults::{
-    Area, Astray, CATALOGUE, DiskFault, Fault, Kind, LinkFault, NodeFault, Part, Rotting, Shape,
+    Area, Astray, CATALOGUE, ClientFault, DiskFault, Fault, Kind, LinkFault, NodeFault, Part,
+    Rotting, Shape,
 };
 pub use file::Complaint;
 pub use network::{Copy, Network, NetworkFaults, Place};
 pub use options::Options;
 pub use run::{Outcome, run};
-pub use scenario::{Action, Answered, Context, Expectation, Operation, Request, Scenario, Step};
+pub use scenario::{
+    Action, Answered, Context, Expectation, Forgery, Operation, Request, Scenario, Step,
+};
 pub use shrink::{Progress, Shrunk, shrink};
 pub use trace::{EventId, Lane, MARK_EVENTS, Trace, TraceEvent};
 pub use world::{Tally, World};

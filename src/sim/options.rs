@@ -81,6 +81,17 @@ pub struct Options {
     pub disk_full_every_us: u64,
     /// Likewise: a disk is slow or stuck for a while.
     pub slow_disk_every_us: u64,
+    /// Likewise: a client sends half a request.
+    pub client_every_us: u64,
+    /// Of a thousand writes that clients draw, how many carry a token that nobody gave them.
+    pub forgeries: u16,
+    /// Of a thousand operations that clients draw, how many are walks over all keys, counts and
+    /// explanations.
+    pub looks: u16,
+    /// Of a thousand values that clients draw, how many have up to 9 KiB.
+    pub large: u16,
+    /// Nodes that start after the birth of the cluster; they join it, and hold nothing.
+    pub newcomers: usize,
 }
 
 impl Options {
@@ -121,7 +132,17 @@ impl Options {
             astray_every_us: 0,
             disk_full_every_us: 0,
             slow_disk_every_us: 0,
+            client_every_us: 0,
+            forgeries: 0,
+            looks: 5,
+            large: 10,
+            newcomers: 0,
         }
+    }
+
+    /// Number of nodes that start first, one at least.
+    pub(super) fn founders(&self) -> usize {
+        self.nodes.saturating_sub(self.newcomers).max(1)
     }
 
     /// The same world, where nothing is drawn on top of what a scenario says.
@@ -141,6 +162,7 @@ impl Options {
             astray_every_us: 0,
             disk_full_every_us: 0,
             slow_disk_every_us: 0,
+            client_every_us: 0,
             ..self
         }
     }
@@ -185,6 +207,14 @@ impl Options {
         options.birth_crashes = [0, 0, 2, 4][rng.random_range(0..4)];
         options.ends = [0, 0, 20, 60][rng.random_range(0..4)];
         options.ttl_us = [1_000_000, 5_000_000, 20_000_000][rng.random_range(0..3)];
+        options.client_every_us =
+            if rng.random() { rng.random_range(500_000..=5_000_000) } else { 0 };
+        options.forgeries = [0, 0, 10, 50][rng.random_range(0..4)];
+        options.looks = [0, 5, 5, 10][rng.random_range(0..4)];
+        options.large = [0, 10, 10, 40][rng.random_range(0..4)];
+        // The others must have rows of their own without it.
+        let may_come_later = options.replicas < 4 && rng.random_range(0..4_u8) == 0;
+        options.newcomers = usize::from(may_come_later);
         options
     }
 }

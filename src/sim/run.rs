@@ -97,7 +97,7 @@ fn live(world: &mut World) {
     // What this thread did before is not of this run.
     marks::take();
     world.disturb_birth();
-    if world.wait(World::is_born) {
+    if world.wait(World::is_founded) {
         world.work();
         world.end_work();
         world.demand_liveness();
@@ -149,6 +149,7 @@ impl World {
         faults.extend(steps.iter().cloned());
         self.scenario.steps = steps;
         self.plan(faults);
+        self.start_newcomers();
         self.begin_work();
         self.run_until(until_us);
         self.recorded.sort_by_key(|step| step.at_us);
@@ -181,6 +182,11 @@ impl World {
         self.machines.iter().map(Machine::state).collect::<Vec<_>>().join("; ")
     }
 
+    /// Whether those that start first are one cluster.
+    fn is_founded(&self) -> bool {
+        self.is_one_cluster(&(0..self.founders()).collect::<Vec<_>>())
+    }
+
     /// Whether every node is a member of one cluster that lists all.
     fn is_born(&self) -> bool {
         self.is_one_cluster(&(0..self.machines.len()).collect::<Vec<_>>())
@@ -193,7 +199,7 @@ impl World {
             let Some(view) = process.and_then(Process::view) else { return false };
             let layout = view.layout.as_ref();
             let reaches = |place: &Place| view.reaches(self.machines[*place].node);
-            layout.is_some_and(|layout| layout.roles.len() == self.machines.len())
+            layout.is_some_and(|layout| layout.roles.len() >= places.len())
                 && view.actor.is_some()
                 && places.iter().all(reaches)
         })
@@ -236,6 +242,7 @@ impl World {
         self.run_until(self.now_us + STRAGGLERS_US);
         self.check_converged();
         self.check_expectations(mended_us);
+        self.look_at_rest();
     }
 
     /// Compares what the scenario expects of the end with what is there.

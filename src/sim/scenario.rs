@@ -101,6 +101,18 @@ pub enum Request {
         /// How long they last, as that of [`Request::Set`].
         ttl_us: u64,
     },
+    /// Walks all keys, page by page; each page is asked of the next node.
+    Scan {
+        /// Most keys of a page.
+        limit: u32,
+    },
+    /// Asks how many keys there are.
+    Count,
+    /// Asks what every replica holds of a key.
+    Explain {
+        /// Of which key.
+        key: Key,
+    },
 }
 
 /// What a writer says that it has seen.
@@ -111,8 +123,50 @@ pub enum Context {
     /// An empty context: it has seen nothing.
     Empty,
     /// The context of the client's last read of the key with siblings, however old it is; as
-    /// [`Context::Absent`] where there was none.
+    /// [`Context::Absent`] where there was none. It is stale where others have written since, and
+    /// used again where the client itself has.
     LastRead,
+    /// A token that no reply gave for this key.
+    Forged(Forgery),
+}
+
+/// A token that a client made up, or took from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgery {
+    /// A token of another cluster: it names events that never were here.
+    OtherCluster,
+    /// It names events of some member that are still to come. That member refuses it as a leader;
+    /// through others the key may lose what it covers, and no other key does.
+    Future,
+    /// The token of the client's last read of another key.
+    OtherKey,
+    /// The token of the client's last read of the key, with one letter changed.
+    Damaged,
+}
+
+impl Context {
+    /// Every context by its word in scenario files, and what a writer says by it.
+    pub const ALL: [(&'static str, Self, &'static str); 7] = [
+        ("absent", Self::Absent, "says nothing: the rule for plain writers applies"),
+        ("empty", Self::Empty, "says that it has seen nothing"),
+        ("last_read", Self::LastRead, "uses the token of its last read, stale and more than once"),
+        (
+            "other_cluster",
+            Self::Forged(Forgery::OtherCluster),
+            "forges a token of events that never were here, as of another cluster",
+        ),
+        (
+            "future",
+            Self::Forged(Forgery::Future),
+            "forges a token of events of some member that are still to come",
+        ),
+        (
+            "other_key",
+            Self::Forged(Forgery::OtherKey),
+            "uses the token that it read of another key",
+        ),
+        ("damaged", Self::Forged(Forgery::Damaged), "changes a letter of the token that it read"),
+    ];
 }
 
 /// What an answer must be.
@@ -172,8 +226,21 @@ impl Request {
     /// Every key that it is about.
     pub fn keys(&self) -> Vec<&Key> {
         match self {
-            Self::Get { key, .. } | Self::Set { key, .. } | Self::Delete { key, .. } => vec![key],
+            Self::Get { key, .. }
+            | Self::Set { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Explain { key } => vec![key],
             Self::Bulk { items, .. } => items.iter().map(|(key, _)| key).collect(),
+            Self::Scan { .. } | Self::Count => Vec::new(),
+        }
+    }
+
+    /// Number of values that it writes, each of which tells its write from all others.
+    pub(super) fn writes(&self) -> u64 {
+        match self {
+            Self::Set { .. } | Self::Delete { .. } => 1,
+            Self::Bulk { items, .. } => items.len() as u64,
+            Self::Get { .. } | Self::Scan { .. } | Self::Count | Self::Explain { .. } => 0,
         }
     }
 }

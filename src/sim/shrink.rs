@@ -204,7 +204,11 @@ impl Search<'_> {
         let key = self.violation.key.clone();
         let keeps = |step: &Step| match &step.action {
             Action::Fault(_) => true,
-            Action::Ask(operation) => operation.request.keys().contains(&&key),
+            // A walk may be what missed the key.
+            Action::Ask(operation) => {
+                let is_walk = matches!(operation.request, Request::Scan { .. });
+                is_walk || operation.request.keys().contains(&&key)
+            }
         };
         if !key.bytes.is_empty() {
             let mut candidate = self.best.clone();
@@ -330,7 +334,10 @@ impl Search<'_> {
                     let key = items.iter().find(|(key, _)| *key == self.violation.key);
                     *items = key.or(items.first()).cloned().into_iter().collect();
                 }
-                Request::Get { .. } => {}
+                Request::Get { .. }
+                | Request::Scan { .. }
+                | Request::Count
+                | Request::Explain { .. } => {}
             }
             for operation in plain {
                 let mut candidate = self.best.clone();
@@ -345,14 +352,16 @@ impl Search<'_> {
         let mut candidate = self.best.clone();
         let mut clients = Vec::new();
         for step in &mut candidate.steps {
-            if let Action::Ask(operation) = &mut step.action {
-                let name = &self.best.clients[operation.client];
-                let index = clients.iter().position(|other| other == name).unwrap_or_else(|| {
-                    clients.push(name.clone());
-                    clients.len() - 1
-                });
-                operation.client = index;
-            }
+            let (Action::Ask(Operation { client, .. }) | Action::Fault(Fault::Client(client, _))) =
+                &mut step.action
+            else {
+                continue;
+            };
+            let name = &self.best.clients[*client];
+            *client = clients.iter().position(|other| other == name).unwrap_or_else(|| {
+                clients.push(name.clone());
+                clients.len() - 1
+            });
         }
         candidate.clients = clients;
         self.attempt_other(candidate);

@@ -10,10 +10,11 @@ use super::network::Place;
 use super::oracle::{Mint, WriteId};
 use super::process::Process;
 use super::trace::{EventId, Lane};
+use super::workload::VALUE_BYTES_MAX;
 use super::world::World;
 use crate::causality::{Actor, Dot, PartitionClock};
 use crate::hash::{Key, PartitionId};
-use crate::limits::LOSERS_MAX;
+use crate::limits::{LOSER_BYTES_MAX, LOSERS_MAX};
 use crate::shard::{Batch, Record, Seq};
 use crate::store::Damage;
 
@@ -64,7 +65,7 @@ impl World {
                     value: entry.map(|entry| &entry.payload),
                     expiry_ms: entry.map_or(0, |entry| entry.expiry_ms),
                     replaced: &record.removed,
-                    at_the_cap: record.object.entries.len() >= LOSERS_MAX,
+                    at_the_cap: is_at_the_cap(record),
                     write: entry.and_then(|entry| self.write_of(&record.key, &entry.payload)),
                 });
             }
@@ -190,4 +191,11 @@ impl World {
             self.ledger.forget_dropped(place);
         }
     }
+}
+
+/// Whether a write may have dropped losers, so that what is left is just below a cap.
+fn is_at_the_cap(record: &Record) -> bool {
+    let entries = &record.object.entries;
+    let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+    entries.len() >= LOSERS_MAX || bytes + VALUE_BYTES_MAX > LOSER_BYTES_MAX
 }

@@ -1,6 +1,7 @@
 //! Random work: what clients ask next, drawn from their stream.
 //!
-//! Values describe themselves: `w17` is the value of write 17 and of no other.
+//! Values describe themselves: `w17` is the value of write 17 and of no other. A few are long, so
+//! that records span many sectors and small segments.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +9,13 @@ use bytes::Bytes;
 use rand::RngExt as _;
 
 use super::network::Place;
-use super::scenario::{Context, Operation, Request};
+use super::scenario::{Context, Forgery, Operation, Request};
 use super::world::{Happening, World};
 use crate::api::Level;
 use crate::hash::Key;
+
+/// The longest that a drawn value may be: more than the largest page of a disk.
+pub(super) const VALUE_BYTES_MAX: usize = 9_000;
 
 impl World {
     /// Lets every client that draws its work begin.
@@ -23,10 +27,11 @@ impl World {
         }
     }
 
-    /// Lets every client stop after the operation of now.
+    /// Lets every client stop after the operation of now, and ask in whole again.
     pub(super) fn end_work(&mut self) {
         for client in &mut self.clients {
             client.draws = false;
+            client.next_is_half = None;
         }
     }
 
@@ -61,6 +66,10 @@ impl World {
     }
 
     fn draw_request(&mut self) -> Request {
+        let looks = self.scenario.options.looks;
+        if looks > 0 && self.chance.client.random_range(0..1_000) < looks {
+            return self.draw_look();
+        }
         if self.chance.client.random_range(0..100_u8) < self.scenario.options.bulks {
             return self.draw_bulk();
         }
@@ -82,9 +91,23 @@ impl World {
         key(number)
     }
 
+    fn draw_look(&mut self) -> Request {
+        match self.chance.client.random_range(0..4_u8) {
+            0 => Request::Scan { limit: [3, 10, 100][self.chance.client.random_range(0..3)] },
+            1 => Request::Count,
+            _ => Request::Explain { key: self.draw_key() },
+        }
+    }
+
     /// The value of the next write but so many.
-    fn draw_value(&self, ahead: u64) -> Bytes {
-        Bytes::from(format!("w{}", self.writes + ahead))
+    fn draw_value(&mut self, ahead: u64) -> Bytes {
+        let mut value = format!("w{}", self.writes + ahead);
+        let large = self.scenario.options.large;
+        if large > 0 && self.chance.client.random_range(0..1_000) < large {
+            let length = self.chance.client.random_range(500..VALUE_BYTES_MAX);
+            value.extend(std::iter::repeat_n('.', length));
+        }
+        Bytes::from(value)
     }
 
     /// How long the next value lasts; 0 = for ever.
@@ -97,6 +120,11 @@ impl World {
     }
 
     fn draw_context(&mut self) -> Context {
+        let forgeries = self.scenario.options.forgeries;
+        if forgeries > 0 && self.chance.client.random_range(0..1_000) < forgeries {
+            let all = [Forgery::OtherCluster, Forgery::Future, Forgery::OtherKey, Forgery::Damaged];
+            return Context::Forged(all[self.chance.client.random_range(0..all.len())]);
+        }
         match self.chance.client.random_range(0..10_u8) {
             0 => Context::Empty,
             1..7 => Context::LastRead,
@@ -116,7 +144,8 @@ impl World {
 
     fn draw_bulk(&mut self) -> Request {
         let tagged = self.chance.client.random::<bool>();
-        let keys: BTreeSet<Key> = (0..self.chance.client.random_range(2..6_u8))
+        let most = [6, 6, 6, 40][self.chance.client.random_range(0..4)];
+        let keys: BTreeSet<Key> = (0..self.chance.client.random_range(2..most))
             .map(|_| {
                 let number = self.chance.client.random_range(0..self.scenario.options.keys);
                 key(if tagged { number / 3 * 3 } else { number })

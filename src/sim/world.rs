@@ -127,6 +127,10 @@ pub struct Tally {
     pub disks_full: u64,
     /// Times that a disk was slow or stuck.
     pub disks_slow: u64,
+    /// Requests that their clients sent in half.
+    pub half_requests: u64,
+    /// Walks over all keys that came to their end.
+    pub walks: u64,
     /// Damage that was not done, because the promises would not have survived it.
     pub spared: u64,
     /// Keys whose promises were broken by what no node could know.
@@ -191,6 +195,8 @@ impl World {
             .collect();
         let mut network = Network::default();
         network.faults.clone_from(&options.network);
+        let mut history = History::default();
+        history.rows_are_single = options.founders().min(usize::from(options.replicas)) == 1;
         let mut world = Self {
             now_us: 1_000_000,
             agenda: Agenda::default(),
@@ -199,7 +205,7 @@ impl World {
             network,
             places,
             clients,
-            history: History::default(),
+            history,
             trace: Trace::new(keep_trace),
             chance,
             tally: Tally::default(),
@@ -218,7 +224,7 @@ impl World {
             recorded: Vec::new(),
             scenario,
         };
-        for place in 0..world.machines.len() {
+        for place in 0..world.founders() {
             let mut chance = world.chance.at(Family::Process, place, 0, 0);
             let delay = chance.random_range(0..100_000);
             world.schedule(delay, Happening::Fault(Fault::Start(place)));
@@ -227,13 +233,27 @@ impl World {
         world
     }
 
+    /// Number of nodes that start first; those behind them come later, and join.
+    pub(super) fn founders(&self) -> usize {
+        self.scenario.options.founders()
+    }
+
+    /// Lets those join that come later, while clients work.
+    pub(super) fn start_newcomers(&mut self) {
+        for place in self.founders()..self.machines.len() {
+            let mut chance = self.chance.at(Family::Process, place, 0, 0);
+            let delay = chance.random_range(0..=self.scenario.options.duration_us / 2);
+            self.schedule(delay, Happening::Fault(Fault::Start(place)));
+        }
+    }
+
     /// Lets nodes die and come back while the cluster is about to be born: promises are made then.
     /// One dies when all have been together for about as long as a birth takes.
     fn trouble_birth(&mut self) {
         let mut at_us = 0;
         for index in 0..self.scenario.options.birth_crashes {
             let mut rng = self.chance.at(Family::Process, index, 0, 1);
-            let place = rng.random_range(0..self.machines.len());
+            let place = rng.random_range(0..self.founders());
             at_us += rng.random_range(BIRTH_US / 2..2 * BIRTH_US);
             let is_crash = rng.random();
             let fault = if is_crash { Fault::Crash(place) } else { Fault::PowerLoss(vec![place]) };

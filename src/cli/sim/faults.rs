@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::failure::Failure;
 use super::super::output::{Cell, Format, Printer};
 use crate::planted::Bug;
-use crate::sim::{CATALOGUE, Kind};
+use crate::sim::{Area, CATALOGUE, Context, Kind};
 
 /// Arguments of `sim list-faults`.
 #[derive(Args, Debug)]
@@ -55,6 +55,12 @@ impl ListFaults {
                 text(&takes.join(" ")),
                 waits_for,
             ])?;
+        }
+        // What is wrong with these is what their writer says that it has seen.
+        for (word, _, does) in Context::ALL {
+            let name = format!("context = \"{word}\"");
+            let (name, does) = (text(&name), text(&format!("a writer {does}")));
+            printer.row(&[name, text(Area::Client.name()), does, text("of a write"), text("")])?;
         }
         printer.end()?;
         Ok(())

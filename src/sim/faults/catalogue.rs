@@ -4,7 +4,7 @@
 //! that waits stays out of random runs: the code that guards against it is not there yet, and no
 //! oracle is weakened for it.
 
-use super::{Astray, DiskFault, Fault, LinkFault, NodeFault, Rotting};
+use super::{Astray, ClientFault, DiskFault, Fault, LinkFault, NodeFault, Rotting};
 use crate::sim::network::Place;
 
 /// One fault of [`CATALOGUE`].
@@ -33,6 +33,8 @@ pub enum Area {
     Disk,
     /// What people do to nodes.
     Operator,
+    /// What clients do.
+    Client,
 }
 
 /// What a field of a fault holds.
@@ -46,6 +48,8 @@ pub enum Shape {
     Groups,
     /// A time in microseconds.
     Time,
+    /// A client.
+    Client,
     /// A step of a wall clock in milliseconds, forward or back.
     Jump,
     /// A number.
@@ -65,6 +69,8 @@ pub enum Part {
     Groups(Vec<Vec<Place>>),
     /// See [`Shape::Time`].
     Time(u64),
+    /// See [`Shape::Client`]: its index in the scenario.
+    Client(usize),
     /// See [`Shape::Jump`].
     Jump(i64),
     /// See [`Shape::Number`].
@@ -199,6 +205,13 @@ pub const CATALOGUE: &[Kind] = &[
         waits_for: Some("a guard against a member that comes back with an old memory"),
     },
     Kind {
+        name: "clone",
+        area: Area::Operator,
+        does: "a node runs from a copy of the directory of another one, until things are mended",
+        fields: &[NODE, ("of", Shape::Node)],
+        waits_for: Some("an epoch that two copies of one directory cannot both start under"),
+    },
+    Kind {
         name: "rot",
         area: Area::Disk,
         does: "a bit flips at rest: anywhere, in a record, in the newest record of a key or its \
@@ -255,6 +268,20 @@ pub const CATALOGUE: &[Kind] = &[
         fields: &[NODE, SPAN],
         waits_for: None,
     },
+    Kind {
+        name: "half_request",
+        area: Area::Client,
+        does: "a client sends half of its next request, and its connection dies",
+        fields: &[("client", Shape::Client)],
+        waits_for: None,
+    },
+    Kind {
+        name: "silence",
+        area: Area::Client,
+        does: "a client sends half of its next request, and nothing more until it hangs up",
+        fields: &[("client", Shape::Client)],
+        waits_for: None,
+    },
 ];
 
 impl Kind {
@@ -272,6 +299,7 @@ impl Area {
             Self::Process => "process",
             Self::Disk => "disk",
             Self::Operator => "operator",
+            Self::Client => "client",
         }
     }
 }
@@ -303,6 +331,10 @@ impl Fault {
                 let (name, rest) = fault.parts();
                 (name, [Part::Node(*place)].into_iter().chain(rest).collect())
             }
+            Self::Client(client, ClientFault::HalfRequest) => {
+                ("half_request", vec![Part::Client(*client)])
+            }
+            Self::Client(client, ClientFault::Silence) => ("silence", vec![Part::Client(*client)]),
             Self::Disk(place, fault) => {
                 let (name, rest) = fault.parts();
                 (name, [Part::Node(*place)].into_iter().chain(rest).collect())
@@ -327,6 +359,10 @@ impl Fault {
             ("cut_short", [Part::Node(from), Part::Node(to)]) => {
                 Self::Link(*from, *to, LinkFault::CutShort)
             }
+            ("half_request", [Part::Client(client)]) => {
+                Self::Client(*client, ClientFault::HalfRequest)
+            }
+            ("silence", [Part::Client(client)]) => Self::Client(*client, ClientFault::Silence),
             (name, [Part::Node(place), rest @ ..]) => match DiskFault::of_parts(name, rest) {
                 Some(fault) => Self::Disk(*place, fault),
                 None => Self::Node(*place, NodeFault::of_parts(name, rest)?),
@@ -385,6 +421,7 @@ impl NodeFault {
             Self::Wipe => ("wipe", Vec::new()),
             Self::Backup => ("backup", Vec::new()),
             Self::Restore => ("restore", Vec::new()),
+            Self::Clone(of) => ("clone", vec![Part::Node(of)]),
         }
     }
 
@@ -399,6 +436,7 @@ impl NodeFault {
             ("wipe", []) => Self::Wipe,
             ("backup", []) => Self::Backup,
             ("restore", []) => Self::Restore,
+            ("clone", [Part::Node(of)]) => Self::Clone(*of),
             (_, _) => return None,
         })
     }
@@ -445,6 +483,7 @@ mod tests {
             Shape::Nodes => Part::Nodes(vec![0, 2]),
             Shape::Groups => Part::Groups(vec![vec![0], vec![1, 2]]),
             Shape::Time => Part::Time(5),
+            Shape::Client => Part::Client(3),
             Shape::Jump => Part::Jump(-7),
             Shape::Number => Part::Number(9),
             Shape::Word(words) => Part::Word(words[0]),

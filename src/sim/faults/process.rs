@@ -29,6 +29,9 @@ pub enum NodeFault {
     Backup,
     /// The data directory is replaced by the copy, if there is one.
     Restore,
+    /// Until things are mended, a process with a copy of the data directory of this node runs in
+    /// its place, at its address.
+    Clone(Place),
 }
 
 impl World {
@@ -70,6 +73,40 @@ impl World {
                     self.replace_disk(place, copy);
                     self.start(place);
                 }
+            }
+            NodeFault::Clone(of) => self.clone_directory(place, of),
+        }
+    }
+
+    /// Starts a node from a copy of the directory of another one, which holds its identity too.
+    fn clone_directory(&mut self, place: Place, of: Place) {
+        if place == of || self.machines[place].own.is_some() {
+            return;
+        }
+        self.stop(place);
+        let copy = self.machines[of].disk.clone();
+        let key = self.machines[of].settings.public_key;
+        let machine = &mut self.machines[place];
+        let own_key = std::mem::replace(&mut machine.settings.public_key, key);
+        let own_disk = std::mem::replace(&mut machine.disk, copy);
+        machine.own = Some((own_key, own_disk));
+        machine.node = machine.settings.node();
+        self.ledger.read_anew(place, machine.node, &machine.disk);
+        self.start(place);
+    }
+
+    /// Gives every node that was started from the directory of another one its own again.
+    pub(super) fn end_clones(&mut self) {
+        for place in 0..self.machines.len() {
+            if self.machines[place].own.is_some() {
+                self.stop(place);
+            }
+            let machine = &mut self.machines[place];
+            if let Some((key, disk)) = machine.own.take() {
+                machine.settings.public_key = key;
+                machine.disk = disk;
+                machine.node = machine.settings.node();
+                self.ledger.read_anew(place, machine.node, &machine.disk);
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Each fault does what it says, seen in a small world without chance.
 
-use super::{Astray, DiskFault, Fault, LinkFault, NodeFault, Rotting};
+use super::{Astray, ClientFault, DiskFault, Fault, LinkFault, NodeFault, Rotting};
+use crate::api::Level;
+use crate::hash::Key;
 use crate::sim::network::Place;
 use crate::sim::options::Options;
-use crate::sim::scenario::Scenario;
+use crate::sim::scenario::{Context, Forgery, Operation, Request, Scenario};
 use crate::sim::world::World;
 use crate::store::FileName;
 
@@ -174,4 +176,94 @@ fn a_damaged_node_starts_anew_when_things_are_mended_and_must_be_equal_too() {
     world.check_converged();
     let found = world.history.violations();
     assert!(found.iter().any(|found| found.invariant.starts_with("C1")), "{found:?}");
+}
+
+fn broken(world: &World) -> Vec<&'static str> {
+    world.history.violations().iter().map(|violation| violation.invariant).collect()
+}
+
+#[test]
+fn half_a_request_is_never_carried_out_and_its_client_goes_on() {
+    let mut world = world();
+    for client in 0..6 {
+        let silent = client % 2 == 0;
+        let fault = if silent { ClientFault::Silence } else { ClientFault::HalfRequest };
+        world.on_fault(Fault::Client(client, fault));
+    }
+    world.run_until(25_000_000);
+    assert_eq!(world.tally.half_requests, 6);
+    assert!(world.tally.unknown >= 6);
+    world.end_work();
+    world.run_until(35_000_000);
+    assert_eq!(broken(&world), [""; 0]);
+    assert!(world.clients.iter().all(crate::sim::clients::Client::is_idle));
+}
+
+/// A write of a judge, who has nothing else to do.
+fn write(world: &World, context: Context) -> Operation {
+    let client = world.judges().start;
+    let request = Request::Set { key: Key::plain("forged"), value: "1".into(), context, ttl_us: 0 };
+    Operation { client, via: Some(0), request, level: Level::Quorum, expect: None }
+}
+
+#[test]
+fn an_answer_to_half_a_request_is_found() {
+    let mut world = world();
+    let operation = write(&world, Context::Absent);
+    let client = operation.client;
+    world.on_fault(Fault::Client(client, ClientFault::Silence));
+    world.begin(operation, "");
+    let life = world.machines[0].life;
+    world.on_answer(client, 0, life, b"{\"ok\":true}");
+    assert!(broken(&world).contains(&"V1 half a request is no request"));
+}
+
+#[test]
+fn a_token_of_another_key_that_is_taken_is_found() {
+    let mut world = world();
+    let client = world.judges().start;
+    // Most keys lie in other partitions than this one.
+    let donor = (0..6).find_map(|client| {
+        let memory = &world.clients[client].memory;
+        let home = world.partition(&Key::plain("forged"));
+        memory.iter().find(|(key, _)| world.partition(key) != home)
+    });
+    let (key, memory) = donor.map(|(key, memory)| (key.clone(), memory.clone())).unwrap();
+    world.clients[client].memory.insert(key, memory);
+    let operation = write(&world, Context::Forged(Forgery::OtherKey));
+    world.begin(operation.clone(), "");
+    world.run_until(9_000_000);
+    assert_eq!(broken(&world), [""; 0], "the node refuses it");
+    world.begin(operation, "");
+    let life = world.machines[0].life;
+    world.on_answer(client, 0, life, b"{\"ok\":true}");
+    assert!(broken(&world).contains(&"V1 a foreign token is refused"));
+}
+
+#[test]
+fn a_node_that_runs_from_the_directory_of_another_one_is_stopped_and_gets_its_own_back() {
+    let mut world = world();
+    let identity = world.machines[2].settings.node();
+    world.on_fault(Fault::Node(2, NodeFault::Clone(0)));
+    assert_eq!(world.machines[2].settings.node(), world.machines[0].settings.node());
+    world.run_until(20_000_000);
+    let why = world.machines[2].ended.clone().unwrap_or_default();
+    assert!(why.contains("run with one identity"), "{why}");
+    world.end_work();
+    world.mend();
+    assert_eq!(world.machines[2].settings.node(), identity);
+    assert!(world.wait(|world| world.is_one_cluster(&[0, 1, 2])));
+    assert_eq!(broken(&world), [""; 0]);
+}
+
+#[test]
+fn a_node_that_comes_later_joins() {
+    let options = Options { nodes: 4, newcomers: 1, ..Options::calm(5) };
+    let mut world = World::new(Scenario::of("newcomer", options), false);
+    world.run_until(4_000_000);
+    assert!(world.is_one_cluster(&[0, 1, 2]));
+    assert!(world.machines[3].process.is_none());
+    world.start_newcomers();
+    world.run_until(30_000_000);
+    assert!(world.is_one_cluster(&[0, 1, 2, 3]));
 }

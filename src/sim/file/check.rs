@@ -28,7 +28,14 @@ pub(super) fn answer_fits(
             desk.say(at, "a plain read shows one value; ask with `siblings = true`");
         }
         Some(Request::Get { .. }) | None => {}
-        Some(Request::Set { .. } | Request::Delete { .. } | Request::Bulk { .. }) => {
+        Some(
+            Request::Set { .. }
+            | Request::Delete { .. }
+            | Request::Bulk { .. }
+            | Request::Scan { .. }
+            | Request::Count
+            | Request::Explain { .. },
+        ) => {
             desk.say(at, format!("`{word}` shows no values; it is ok, refused or unknown"));
         }
     }
@@ -73,7 +80,11 @@ fn writes<'s>(
         let items: Vec<(&Key, &Bytes)> = match &operation.request {
             Request::Set { key, value, .. } => vec![(key, value)],
             Request::Bulk { items, .. } => items.iter().map(|(key, value)| (key, value)).collect(),
-            Request::Get { .. } | Request::Delete { .. } => Vec::new(),
+            Request::Get { .. }
+            | Request::Delete { .. }
+            | Request::Scan { .. }
+            | Request::Count
+            | Request::Explain { .. } => Vec::new(),
         };
         for item in items {
             let refused = operation.expect == Some(Answered::Refused);

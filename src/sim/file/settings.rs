@@ -46,6 +46,7 @@ const EVERY: (u64, u64) = (10_000, TIME_US_MAX);
 pub(super) const SETTINGS: &[Setting] = &[
     setting("", "nodes", (1, 16), |o| Slot::Size(&mut o.nodes)),
     setting("", "seed", (0, u64::MAX), |o| Slot::Long(&mut o.seed)),
+    setting("", "newcomers", (0, 15), |o| Slot::Size(&mut o.newcomers)),
     setting("", "duration", (1_000, TIME_US_MAX), |o| Slot::Time(&mut o.duration_us)),
     setting("cluster", "n", (1, 7), |o| Slot::Byte(&mut o.replicas)),
     setting("cluster", "partitions", (1, limits::PARTITIONS_MAX as u64), |o| {
@@ -95,6 +96,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("random", "astray_every", EVERY, |o| Slot::Time(&mut o.astray_every_us)),
     setting("random", "disk_full_every", EVERY, |o| Slot::Time(&mut o.disk_full_every_us)),
     setting("random", "slow_disk_every", EVERY, |o| Slot::Time(&mut o.slow_disk_every_us)),
+    setting("random", "client_every", EVERY, |o| Slot::Time(&mut o.client_every_us)),
+    setting("random", "forgeries", (0, 1_000), |o| Slot::Short(&mut o.forgeries)),
+    setting("random", "looks", (0, 1_000), |o| Slot::Short(&mut o.looks)),
+    setting("random", "large", (0, 1_000), |o| Slot::Short(&mut o.large)),
     setting("random", "clock_jump", ANY, |o| Slot::Jump(&mut o.clock_jump_ms)),
 ];
 

@@ -18,7 +18,9 @@ use crate::sim::scenario::{
 use crate::sim::{CATALOGUE, Fault, Kind, Options, Part, Place, Shape};
 
 /// What a client can ask.
-const QUESTIONS: [&str; 4] = ["get", "set", "delete", "bulk"];
+const QUESTIONS: [&str; 7] = ["get", "set", "delete", "bulk", "scan", "count", "explain"];
+/// Keys of a page of a walk, where a step does not say.
+pub(super) const PAGE_KEYS: u32 = 10;
 /// What an answer may be, but for the values of a read.
 const ANSWERS: [&str; 3] = ["ok", "refused", "unknown"];
 /// What a file may ask of the end.
@@ -164,7 +166,7 @@ impl Reader {
         let word = fields.need(desk, "do").and_then(|value| desk.word(value, "step", &words()))?;
         fields.what = format!("`{word}`");
         let action = match word {
-            "get" | "set" | "delete" | "bulk" => {
+            word if QUESTIONS.contains(&word) => {
                 self.operation(desk, word, &mut fields).map(Action::Ask)
             }
             _ => self.fault(desk, word, &mut fields).map(Action::Fault),
@@ -186,28 +188,26 @@ impl Reader {
         Some(at_us)
     }
 
-    fn fault<'t>(&self, desk: &Desk<'t>, word: &str, fields: &mut Fields<'t>) -> Option<Fault> {
+    fn fault<'t>(&mut self, desk: &Desk<'t>, word: &str, fields: &mut Fields<'t>) -> Option<Fault> {
         let kind = Kind::of(word)?;
         // All are read before any is missed, so that every mistake is told at once.
-        let parts: Vec<Option<Part>> = kind
-            .fields
-            .iter()
-            .map(|(name, shape)| {
-                fields.need(desk, name).and_then(|value| self.part(desk, *shape, value))
-            })
-            .collect();
+        let mut parts = Vec::new();
+        for (name, shape) in kind.fields {
+            let value = fields.need(desk, name);
+            parts.push(value.and_then(|value| self.part(desk, *shape, value)));
+        }
         let parts: Vec<Part> = parts.into_iter().collect::<Option<_>>()?;
         if let [Part::Node(from), Part::Node(to)] = parts.as_slice()
             && from == to
         {
             let (name, _) = kind.fields[1];
             let at = fields.take(name).map_or(fields.at, |value| value.span().start);
-            desk.say(at, "a node always reaches itself");
+            desk.say(at, "a node always reaches itself, and is its own copy");
         }
         Fault::of_parts(word, &parts)
     }
 
-    fn part<'t>(&self, desk: &Desk<'t>, shape: Shape, value: &'t Value<'t>) -> Option<Part> {
+    fn part<'t>(&mut self, desk: &Desk<'t>, shape: Shape, value: &'t Value<'t>) -> Option<Part> {
         match shape {
             Shape::Node => self.node(desk, Some(value)).map(Part::Node),
             Shape::Nodes => self.nodes(desk, value).map(Part::Nodes),
@@ -217,6 +217,7 @@ impl Reader {
                 let text = desk.text(value)?;
                 desk.read(value.span().start, words::jump_ms(text)).map(Part::Jump)
             }
+            Shape::Client => self.client(desk, value).map(Part::Client),
             Shape::Number => desk.number(value, 0, u64::MAX).map(Part::Number),
             Shape::Word(words) => {
                 let word = desk.word(value, "word", words)?;
@@ -253,6 +254,13 @@ impl Reader {
                 let context = context(desk, fields.take("context"));
                 key.map(|key| Request::Delete { key, context })
             }
+            "scan" => {
+                let limit = fields.take("limit").and_then(|value| desk.number(value, 1, 1_000));
+                let limit = limit.and_then(|limit| u32::try_from(limit).ok());
+                Some(Request::Scan { limit: limit.unwrap_or(PAGE_KEYS) })
+            }
+            "count" => Some(Request::Count),
+            "explain" => key(desk, fields.need(desk, "key")).map(|key| Request::Explain { key }),
             _ => {
                 let isolated = fields.take("isolated").and_then(|value| desk.flag(value));
                 let isolated = isolated.unwrap_or(false);
@@ -328,11 +336,10 @@ impl Reader {
 }
 
 fn context<'t>(desk: &Desk<'t>, value: Option<&'t Value<'t>>) -> Context {
-    match value.and_then(|value| desk.word(value, "context", &["absent", "empty", "last_read"])) {
-        Some("empty") => Context::Empty,
-        Some("last_read") => Context::LastRead,
-        Some(_) | None => Context::Absent,
-    }
+    let words = Context::ALL.map(|(word, _, _)| word);
+    let word = value.and_then(|value| desk.word(value, "context", &words));
+    let known = Context::ALL.into_iter().find(|(known, _, _)| Some(*known) == word);
+    known.map_or(Context::Absent, |(_, context, _)| context)
 }
 
 /// How long a value lasts; 0 = for ever.

@@ -13,7 +13,7 @@ use crate::api::Level;
 use crate::hash::Key;
 use crate::planted::Bug;
 use crate::sim::scenario::{Action, Answered, Context, Expectation, Operation, Request, Step};
-use crate::sim::{Fault, Options, Place, Scenario, run};
+use crate::sim::{ClientFault, Fault, NodeFault, Options, Place, Scenario, run};
 
 const NODES: usize = 5;
 const CLIENTS: usize = 3;
@@ -38,6 +38,12 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(Fault::Heal),
         (place(), 0..=TIME_US_MAX).prop_map(|(place, us)| Fault::Pause(place, us)),
         (place(), -jump_ms..=jump_ms).prop_map(|(place, ms)| Fault::Clock(place, ms)),
+        (0..CLIENTS, any::<bool>()).prop_map(|(client, silent)| {
+            let fault = if silent { ClientFault::Silence } else { ClientFault::HalfRequest };
+            Fault::Client(client, fault)
+        }),
+        (place(), 1..NODES)
+            .prop_map(|(place, on)| { Fault::Node(place, NodeFault::Clone((place + on) % NODES)) }),
     ]
 }
 
@@ -49,7 +55,7 @@ fn text() -> impl Strategy<Value = Bytes> {
 /// A question; the number makes its values differ from all others.
 fn request() -> impl Strategy<Value = Request> {
     let key = || text().prop_map(Key::plain);
-    let context = || select(vec![Context::Absent, Context::Empty, Context::LastRead]);
+    let context = || select(Context::ALL.map(|(_, context, _)| context).to_vec());
     prop_oneof![
         (key(), any::<bool>()).prop_map(|(key, siblings)| Request::Get { key, siblings }),
         (key(), text(), context(), 0..99_000_u64).prop_map(|(key, value, context, ms)| {
@@ -63,6 +69,9 @@ fn request() -> impl Strategy<Value = Request> {
                 ttl_us: ms * 1_000,
             }
         ),
+        (1..=1_000_u32).prop_map(|limit| Request::Scan { limit }),
+        Just(Request::Count),
+        key().prop_map(|key| Request::Explain { key }),
     ]
 }
 
@@ -108,7 +117,11 @@ fn with_values_of_their_own(steps: Vec<Step>) -> Vec<Step> {
     let is_new = |step: &Step| match &step.action {
         Action::Fault(_) => true,
         Action::Ask(operation) => match &operation.request {
-            Request::Get { .. } | Request::Delete { .. } => true,
+            Request::Get { .. }
+            | Request::Delete { .. }
+            | Request::Scan { .. }
+            | Request::Count
+            | Request::Explain { .. } => true,
             Request::Set { key, value, .. } => seen.insert((key.clone(), value.clone())),
             Request::Bulk { items, .. } => items.iter().all(|item| seen.insert(item.clone())),
         },
@@ -226,7 +239,7 @@ fn nodes_clients_and_keys_that_are_not_there_are_refused() {
     check_step("at = \"1s\"\ndo = \"power_loss\"\nnodes = []", &[(5, "no node")]);
     check_step(
         "at = \"1s\"\ndo = \"one_way\"\nfrom = \"n2\"\nto = \"n2\"",
-        &[(6, "always reaches itself")],
+        &[(6, "always reaches itself, and is its own copy")],
     );
     check_step(
         "at = \"1s\"\ndo = \"get\"\nclient = \"\"\nkey = \"\"",

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use super::settings;
+use super::steps::PAGE_KEYS;
 use super::words::{jump_text, quoted, time_text};
 use crate::api::Level;
 use crate::hash::Key;
@@ -54,7 +55,7 @@ pub(super) fn scenario(scenario: &Scenario) -> String {
 fn step_lines(step: &Step, clients: &[String]) -> String {
     let mut lines = format!("at = {}\n", quoted(&time_text(step.at_us)));
     let (word, fields) = match &step.action {
-        Action::Fault(fault) => fault_fields(fault),
+        Action::Fault(fault) => fault_fields(fault, clients),
         Action::Ask(operation) => operation_fields(operation, clients),
     };
     writeln!(lines, "do = {}", quoted(word)).expect("a string takes any text");
@@ -65,11 +66,12 @@ fn step_lines(step: &Step, clients: &[String]) -> String {
 }
 
 /// The word of a fault and its fields.
-fn fault_fields(fault: &Fault) -> (&'static str, Vec<(&'static str, String)>) {
+fn fault_fields(fault: &Fault, clients: &[String]) -> (&'static str, Vec<(&'static str, String)>) {
     let (word, parts) = fault.parts();
     let kind = Kind::of(word).expect("every fault is in the catalogue");
     let texts = parts.into_iter().map(|part| match part {
         Part::Node(place) => node(place),
+        Part::Client(client) => quoted(clients.get(client).map_or("", String::as_str)),
         Part::Nodes(places) => nodes(&places),
         Part::Groups(groups) => list(groups.iter().map(|group| nodes(group))),
         Part::Time(us) => quoted(&time_text(us)),
@@ -107,6 +109,12 @@ fn operation_fields(
             let rest = flag.into_iter().chain(ttl_field(*ttl_us));
             ("bulk", [("items", list(pairs))].into_iter().chain(rest).collect())
         }
+        Request::Scan { limit } => {
+            let field = (*limit != PAGE_KEYS).then(|| ("limit", limit.to_string()));
+            ("scan", field.into_iter().collect())
+        }
+        Request::Count => ("count", Vec::new()),
+        Request::Explain { key } => ("explain", vec![named(key)]),
     };
     fields.extend(rest);
     if operation.level != Level::default() {
@@ -129,11 +137,8 @@ fn ttl_field(ttl_us: u64) -> Option<(&'static str, String)> {
 }
 
 fn context_field(context: Context) -> Option<(&'static str, String)> {
-    match context {
-        Context::Absent => None,
-        Context::Empty => Some(("context", quoted("empty"))),
-        Context::LastRead => Some(("context", quoted("last_read"))),
-    }
+    let (word, ..) = Context::ALL.into_iter().find(|(_, other, _)| *other == context)?;
+    (context != Context::Absent).then(|| ("context", quoted(word)))
 }
 
 fn named(key: &Key) -> (&'static str, String) {

@@ -7,6 +7,9 @@
 //! dot names one write), T1 (nothing deleted returns) and the promise of REFUSED.
 
 mod expiry;
+mod walks;
+
+pub use walks::Walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +17,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::super::network::Place;
-use crate::causality::Dot;
+use crate::causality::{Dot, VersionVector};
 use crate::hash::{Key, PartitionId};
 use crate::shard::BATCH_LOG_BUCKET;
 
@@ -44,6 +47,9 @@ pub enum Claim {
     /// not heard of the event keeps it as a sibling: no vector can name an event without its
     /// predecessors.
     Shown(BTreeSet<Dot>),
+    /// Whatever its token covers, now or later, which nobody gave it: what the key loses by that
+    /// is the doing of the writer. Other keys lose nothing.
+    Forged(VersionVector),
 }
 
 /// What a reader knows who was shown some values.
@@ -53,6 +59,15 @@ pub struct Seen {
     pub surely: BTreeSet<Dot>,
     /// These, and all copies of values that retries made several times: it saw one of each.
     pub at_most: BTreeSet<Dot>,
+}
+
+/// Who was shown some values of a key with all its siblings.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader {
+    /// When it asked.
+    pub began_us: u64,
+    /// Whether it asked a majority.
+    pub majority: bool,
 }
 
 /// A broken promise, in words.
@@ -83,6 +98,8 @@ pub struct History {
     excused: BTreeSet<Key>,
     /// Events that end, by the time at which they do, until a clock has reached it.
     ends: BTreeMap<u64, Vec<Event>>,
+    /// Whether every row has one member, so that batches are isolated from the first read on.
+    pub(in crate::sim) rows_are_single: bool,
 }
 
 /// Dots are minted per partition.
@@ -104,6 +121,8 @@ struct Facts {
     deleted: BTreeSet<Dot>,
     /// Events that are over by some clock.
     over: BTreeSet<Dot>,
+    /// What forged tokens of writes of the key cover.
+    forged: VersionVector,
 }
 
 #[derive(Clone, Debug)]
@@ -113,6 +132,10 @@ struct Write {
     fate: Fate,
     /// When it was acknowledged by so many replicas that every read of a majority must see it.
     firm_since_us: Option<u64>,
+    /// When another write of its batch was shown in a row of one, so that it must be seen as well.
+    due_since_us: Option<u64>,
+    /// All writes of its batch, if that is isolated.
+    batch: Vec<WriteId>,
     dots: BTreeSet<Dot>,
 }
 
@@ -170,9 +193,28 @@ impl History {
         if deletes {
             facts.deletes.push(id);
         }
-        let dots = BTreeSet::new();
-        let write = Write { key, claim, fate: Fate::Open, firm_since_us: None, dots };
+        if let Claim::Forged(seen) = &claim {
+            facts.forged.join(seen);
+        }
+        let write = Write {
+            key,
+            claim,
+            fate: Fate::Open,
+            firm_since_us: None,
+            due_since_us: None,
+            batch: Vec::new(),
+            dots: BTreeSet::new(),
+        };
         self.writes.insert(id, write);
+    }
+
+    /// These writes are one batch, which is isolated if it is not refused.
+    pub fn batch(&mut self, ids: &[WriteId]) {
+        for id in ids {
+            if let Some(write) = self.writes.get_mut(id) {
+                write.batch = ids.to_vec();
+            }
+        }
     }
 
     /// A leader minted an event.
@@ -190,10 +232,13 @@ impl History {
         // heard of that yet: a token covers it through the events that came after.
         let gone: BTreeSet<Dot> =
             mint.replaced.iter().filter(|other| self.is_gone(key, **other)).copied().collect();
+        let nothing = BTreeSet::new();
+        let forged = self.keys.get(key).map(|facts| facts.forged.clone()).unwrap_or_default();
         if let Some(write) = mint.write.and_then(|id| self.writes.get_mut(&id)) {
             write.dots.insert(dot);
             let at_most = match &write.claim {
                 Claim::Known => None,
+                Claim::Forged(_) => Some(&nothing),
                 Claim::Seen(Seen { surely, at_most }) => {
                     past.extend(surely);
                     copies.extend(at_most);
@@ -203,8 +248,9 @@ impl History {
             };
             if let Some(at_most) = at_most {
                 perhaps.extend(at_most);
-                let unseen =
-                    mint.replaced.iter().find(|dot| !at_most.contains(dot) && !gone.contains(dot));
+                let is_seen =
+                    |dot: &Dot| at_most.contains(dot) || gone.contains(dot) || forged.covers(*dot);
+                let unseen = mint.replaced.iter().find(|dot| !is_seen(dot));
                 if let Some(unseen) = unseen.filter(|_| !mint.at_the_cap) {
                     let text = format!("{dot} replaced {unseen}, which its writer had not seen");
                     self.violate("D2 no concurrent write is dropped", key, text);
@@ -273,7 +319,7 @@ impl History {
             .filter(|write| write.fate == Fate::Open)
             .filter_map(|write| match &write.claim {
                 Claim::Seen(Seen { at_most, .. }) | Claim::Shown(at_most) => Some(at_most),
-                Claim::Known => None,
+                Claim::Known | Claim::Forged(_) => None,
             })
             .flatten()
             .copied()
@@ -364,17 +410,25 @@ impl History {
         seen
     }
 
+    /// Every event of a key.
+    pub(in crate::sim) fn events_of(&self, key: &Key) -> Vec<Dot> {
+        self.keys.get(key).map(|facts| facts.dots.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// A reader was shown these siblings of a key: each was minted for it. A read of a majority
-    /// that began at `majority_since_us` must also know of every write that was firm by then (Q1, a
-    /// regular register). That siblings are exact is judged when a key has settled: a token names
-    /// what was shown and not what that had replaced, so a leader that missed the latter keeps it
-    /// until it hears of it.
+    /// must also know of every write that was firm when it began (Q1, a regular register), and in a
+    /// row of one of every write of a batch of which anybody was shown another one by then (B1).
+    /// `reader` is `None` for those that see but one sibling.
+    ///
+    /// That siblings are exact is judged when a key has settled: a token names what was shown and
+    /// not what that had replaced, so a leader that missed the latter keeps it until it hears of
+    /// it.
     pub fn shown(
         &mut self,
         partition: PartitionId,
         key: &Key,
         values: &[Bytes],
-        majority_since_us: Option<u64>,
+        reader: Option<Reader>,
     ) {
         let facts = self.keys.entry(key.clone()).or_default();
         let strange = values.iter().filter(|value| !facts.by_value.contains_key(*value));
@@ -383,26 +437,45 @@ impl History {
             let text = format!("{} was shown, which nobody wrote", value.escape_ascii());
             self.violate("W3 no wrong value is returned", key, text);
         }
-        let missed = majority_since_us.and_then(|at| self.missed(partition, key, values, at));
+        let missed = reader.and_then(|reader| self.missed(partition, key, values, reader));
         if let Some((id, dots)) = missed
             && !self.excuses(partition, key, &dots)
         {
-            let text = format!(
-                "a read of a majority missed write {} ({dots:?}), acknowledged before it began",
-                id.0
-            );
-            self.violate("Q1 reads see what was acknowledged", key, text);
+            let is_alone = self.writes.get(&id).is_none_or(|write| write.batch.is_empty());
+            let (promise, when) = if is_alone {
+                ("Q1 reads see what was acknowledged", "acknowledged")
+            } else {
+                ("B1 batches are isolated", "of a batch that was acknowledged or shown in part")
+            };
+            let text = format!("a read missed write {} ({dots:?}), {when} before it began", id.0);
+            self.violate(promise, key, text);
+        }
+        if self.rows_are_single {
+            self.is_due(partition, key, values);
         }
     }
 
-    /// A write that was firm when a read began which was shown these values, and which neither they
-    /// nor any delete know of.
+    /// Whoever asks from now on must see the other writes of the batches of these values.
+    fn is_due(&mut self, partition: PartitionId, key: &Key, values: &[Bytes]) {
+        let Some(facts) = self.keys.get(key) else { return };
+        let dots = values.iter().filter_map(|value| facts.by_value.get(value)).flatten();
+        let writes = dots.filter_map(|dot| self.events.get(&(partition, *dot))?.write);
+        let batches = writes.filter_map(|id| self.writes.get(&id)).flat_map(|w| w.batch.clone());
+        for id in batches.collect::<Vec<_>>() {
+            if let Some(write) = self.writes.get_mut(&id) {
+                write.due_since_us.get_or_insert(self.now_us);
+            }
+        }
+    }
+
+    /// A write that was firm or due when a read began which was shown these values, and which
+    /// neither they nor any delete know of.
     fn missed(
         &self,
         partition: PartitionId,
         key: &Key,
         values: &[Bytes],
-        since_us: u64,
+        Reader { began_us, majority }: Reader,
     ) -> Option<(WriteId, BTreeSet<Dot>)> {
         let facts = self.keys.get(key)?;
         let shown: BTreeSet<Dot> = values
@@ -417,11 +490,15 @@ impl History {
             shown.contains(dot)
                 || events.iter().any(|event| event.knew_a_copy(*dot))
                 || facts.deleted.contains(dot)
+                || self.is_forfeit(partition, facts, *dot)
         };
-        let firm = |write: &Write| write.firm_since_us.is_some_and(|at| at < since_us);
+        let is_before = |at: Option<u64>| at.is_some_and(|at| at < began_us);
+        let must_be_seen = |write: &Write| {
+            majority && is_before(write.firm_since_us) || is_before(write.due_since_us)
+        };
         let writes = facts.writes.iter().filter_map(|id| Some((*id, self.writes.get(id)?)));
-        let mut firm = writes.filter(|(_, write)| !write.dots.is_empty() && firm(write));
-        let (id, write) = firm.rfind(|(_, write)| !write.dots.iter().any(is_known))?;
+        let mut seen = writes.filter(|(_, write)| !write.dots.is_empty() && must_be_seen(write));
+        let (id, write) = seen.rfind(|(_, write)| !write.dots.iter().any(is_known))?;
         Some((id, write.dots.clone()))
     }
 
@@ -552,7 +629,20 @@ impl History {
         let knows = |other: &Dot| {
             self.events.get(&(partition, *other)).is_some_and(|event| event.may_know(dot))
         };
-        facts.deleted.contains(&dot) || live.iter().any(knows)
+        facts.deleted.contains(&dot)
+            || self.is_forfeit(partition, facts, dot)
+            || live.iter().any(knows)
+    }
+
+    /// Whether a forged token of a write of the key covers this event, or one that replaced it:
+    /// then both are gone where the token has come.
+    fn is_forfeit(&self, partition: PartitionId, facts: &Facts, dot: Dot) -> bool {
+        let knows = |other: &Dot| {
+            self.events.get(&(partition, *other)).is_some_and(|event| event.may_know(dot))
+        };
+        let covered = |other: &&Dot| facts.forged.covers(**other);
+        !facts.forged.is_empty()
+            && (facts.forged.covers(dot) || facts.dots.iter().filter(covered).any(knows))
     }
 }
 
@@ -577,103 +667,4 @@ fn show(key: &Key) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::causality::Actor;
-
-    const HOME: PartitionId = PartitionId(0);
-
-    fn dot(actor: u64, seq: u64) -> Dot {
-        Dot { actor: Actor(actor), seq }
-    }
-
-    fn value(id: u64) -> Bytes {
-        Bytes::from(id.to_string())
-    }
-
-    /// Two writes of one key, `1` and `2`; the second replaced `replaced`. Both were stored, and
-    /// acknowledged firmly at time 10.
-    fn two_writes(replaced: &[Dot], claim: Claim) -> (History, Key) {
-        let key = Key::plain("k");
-        let mut history = History::default();
-        for (id, dot, replaced, claim) in
-            [(1, dot(1, 1), &[][..], Claim::Known), (2, dot(2, 1), replaced, claim)]
-        {
-            history.begin(WriteId(id), key.clone(), claim, false);
-            history.minted(Mint {
-                partition: HOME,
-                dot,
-                key: &key,
-                value: Some(&value(id)),
-                expiry_ms: 0,
-                replaced,
-                at_the_cap: false,
-                write: Some(WriteId(id)),
-            });
-            history.stored(0, HOME, dot);
-            history.told(WriteId(id), Fate::Acknowledged, 10, true);
-        }
-        (history, key)
-    }
-
-    fn check(replaced: &[Dot], claim: Claim, live: &[u64], expected: &[&str]) {
-        let (mut history, key) = two_writes(replaced, claim);
-        let live: Vec<Bytes> = live.iter().copied().map(value).collect();
-        history.settled(HOME, &key, &live);
-        let found: Vec<&str> = history.violations().iter().map(|v| v.invariant).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn concurrent_writes_must_both_be_there_and_replaced_ones_must_not() {
-        let one = dot(1, 1);
-        check(&[], Claim::Known, &[1, 2], &[]);
-        check(&[one], Claim::Known, &[2], &[]);
-        check(&[], Claim::Known, &[2], &["D1 nothing acknowledged is lost"]);
-        check(&[one], Claim::Known, &[1, 2], &["T1 nothing replaced returns"]);
-        let blind = Claim::Seen(Seen::default());
-        check(&[one], blind, &[2], &["D2 no concurrent write is dropped"]);
-    }
-
-    #[test]
-    fn a_dot_that_is_minted_twice_is_found() {
-        let (mut history, key) = two_writes(&[], Claim::Known);
-        let again = Mint {
-            partition: HOME,
-            dot: dot(2, 1),
-            key: &key,
-            value: None,
-            expiry_ms: 0,
-            replaced: &[],
-            at_the_cap: false,
-            write: None,
-        };
-        history.minted(again);
-        assert_eq!(history.violations()[0].invariant, "D3 a dot names one write");
-    }
-
-    #[test]
-    fn a_refused_write_must_never_be_there() {
-        let (mut history, key) = two_writes(&[], Claim::Known);
-        history.told(WriteId(2), Fate::Refused, 11, false);
-        history.settled(HOME, &key, &[value(1), value(2)]);
-        assert_eq!(history.violations()[0].invariant, "V1 refused is never applied");
-    }
-
-    #[test]
-    fn a_value_that_nobody_wrote_is_found() {
-        let (mut history, key) = two_writes(&[], Claim::Known);
-        history.shown(HOME, &key, &[value(3)], None);
-        assert_eq!(history.violations()[0].invariant, "W3 no wrong value is returned");
-    }
-
-    #[test]
-    fn a_read_of_a_majority_must_see_what_was_acknowledged_before_it_began() {
-        let (mut history, key) = two_writes(&[], Claim::Known);
-        history.shown(HOME, &key, &[value(1), value(2)], Some(11));
-        history.shown(HOME, &key, &[value(1)], Some(9));
-        assert!(history.violations().is_empty());
-        history.shown(HOME, &key, &[value(1)], Some(11));
-        assert_eq!(history.violations()[0].invariant, "Q1 reads see what was acknowledged");
-    }
-}
+mod tests;

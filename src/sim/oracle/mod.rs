@@ -9,6 +9,6 @@ mod leaving;
 mod promises;
 mod storage;
 
-pub use history::{Claim, Fate, History, Mint, Seen, Violation, WriteId};
+pub use history::{Claim, Fate, History, Mint, Reader, Seen, Violation, Walk, WriteId};
 pub(super) use leaving::Statement;
 pub(super) use promises::Promises;

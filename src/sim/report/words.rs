@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::sim::faults::{Astray, DiskFault, Fault, LinkFault, NodeFault, Rotting};
+use crate::sim::faults::{Astray, ClientFault, DiskFault, Fault, LinkFault, NodeFault, Rotting};
 use crate::sim::options::Options;
 use crate::sim::run::Outcome;
 
@@ -75,6 +75,7 @@ pub(super) fn options_in_words(options: &Options) -> Vec<(&'static str, String)>
         ("write astray every", options.astray_every_us),
         ("full disk every", options.disk_full_every_us),
         ("slow disk every", options.slow_disk_every_us),
+        ("half request every", options.client_every_us),
     ];
     for (name, every_us) in rates.into_iter().filter(|(_, every_us)| *every_us > 0) {
         words.push((name, span(every_us)));
@@ -95,6 +96,12 @@ pub(super) fn fault_in_words(fault: &Fault) -> String {
         Fault::Link(_, _, LinkFault::Clog(span_us)) => format!("clogged for {}", span(*span_us)),
         Fault::Link(_, _, LinkFault::CutShort) => String::from("the next message is cut short"),
         Fault::Node(_, fault) => node_fault_in_words(*fault),
+        Fault::Client(client, ClientFault::HalfRequest) => {
+            format!("client {client} breaks off its next request")
+        }
+        Fault::Client(client, ClientFault::Silence) => {
+            format!("client {client} falls silent in its next request")
+        }
         Fault::Start(_)
         | Fault::Crash(_)
         | Fault::PowerLoss(_)
@@ -115,6 +122,7 @@ fn node_fault_in_words(fault: NodeFault) -> String {
         NodeFault::Wipe => String::from("its directory is emptied"),
         NodeFault::Backup => String::from("its directory is copied"),
         NodeFault::Restore => String::from("its directory is that of the copy"),
+        NodeFault::Clone(of) => format!("runs from a copy of the directory of n{}", of + 1),
     }
 }
 

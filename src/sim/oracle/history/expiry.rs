@@ -21,6 +21,11 @@ impl History {
         }
     }
 
+    /// Whether some value was written that ends.
+    pub(in crate::sim) fn has_ends(&self) -> bool {
+        !self.ends.is_empty() || self.keys.values().any(|facts| !facts.over.is_empty())
+    }
+
     /// A write that a retry made twice has two ends, each by the clock of its leader, and may be
     /// over at either of them (docs/consistency.md): of two tries a reader is shown the last.
     fn end(&mut self, (partition, dot): Event) {
@@ -124,7 +129,7 @@ mod tests {
         let (mut history, key, values) = self::history();
         history.note_time(100);
         history.settled(HOME, &key, &[]);
-        history.shown(HOME, &key, &[], Some(11));
+        history.shown(HOME, &key, &[], Some(Reader { began_us: 11, majority: true }));
         assert_eq!(found(&history), [""; 0]);
         history.settled(HOME, &key, &values[..1]);
         assert_eq!(found(&history), ["T1 nothing replaced returns"]);
