@@ -17,7 +17,7 @@ use servers::{Protocol, Running, SYSTEMS, System};
 /// Keys that a fill sends at once, where the protocol takes more than one.
 const FILL_PIPELINE: usize = 16;
 /// Longest time that a fill may take.
-const FILL_WITHIN: Duration = Duration::from_secs(300);
+const FILL_WITHIN: Duration = Duration::from_mins(5);
 
 #[derive(Parser, Debug)]
 #[command(about = "Peerage beside Redis and etcd, driven alike")]
@@ -90,7 +90,8 @@ async fn compare(arguments: &Arguments) -> Result<(), String> {
         running.push(started);
     }
     println!(
-        "{} nodes each, {} connections, pipeline {}, {} keys, values of {} bytes, {} slices of {} s",
+        "{} nodes each, {} connections, pipeline {}, {} keys, values of {} bytes, \
+         {} slices of {} s",
         arguments.nodes,
         arguments.clients,
         arguments.pipeline,

@@ -120,7 +120,7 @@ impl System {
                      --durability {mode}"
                 );
                 if ports.len() > 1 {
-                    words += &format!(" --seed 127.0.0.1:{seed}");
+                    words.extend([" --seed 127.0.0.1:", &seed.to_string()]);
                 }
                 words.split(' ').map(String::from).collect()
             }

@@ -164,7 +164,8 @@ impl Client {
         let answer = self.runtime.block_on(self.client.call(call));
         answer.map_err(|error| match (&error, call.id()) {
             (Error::Unknown(unknown), Some(id)) => Failure::Unknown(format!(
-                "{unknown}.\n  The same command with --request-id {id} goes on with it for ten minutes."
+                "{unknown}.\n  \
+                 The same command with --request-id {id} goes on with it for ten minutes."
             )),
             (Error::Unknown(_) | Error::Refused(_), _) => failure(&error, call.kind()),
         })

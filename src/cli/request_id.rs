@@ -35,6 +35,7 @@ impl IdFlag {
 }
 
 /// An id that nobody else has.
+#[expect(clippy::disallowed_methods, reason = "an id says when its client made it")]
 fn new_id() -> Result<RequestId, Failure> {
     let random = secret::random()?;
     let random = random.first_chunk().copied().expect("a secret is longer than an id");

@@ -25,8 +25,8 @@
 //! it could not be reached, or it refused. Otherwise the outcome is [`Error::Unknown`], and only
 //! the caller can say whether writing it twice does harm. A read goes on to the next node whenever
 //! one does not answer, and so does a write that has an id ([`Call::request_id`]), because nodes
-//! carry such a write out once. Nothing is sent behind the back of the caller, and no time is slept away:
-//! when all nodes refuse for a moment, [`Error::retry_after_ms`] says how long.
+//! carry such a write out once. Nothing is sent behind the back of the caller, and no time is slept
+//! away: when all nodes refuse for a moment, [`Error::retry_after_ms`] says how long.
 //!
 //! A client has one connection at a time and one request under way, or one [`Client::pipeline`].
 //! Clone it for each task that works by itself: clones share nothing but what they were told.

@@ -224,16 +224,10 @@ impl World {
                 }
                 (kind, line)
             }
-            Request::Scan { limit } => self.look(Look::walk(limit, level, self.now_us)),
-            Request::Count => self.look(Look::Count { level, exactly: None }),
-            Request::Explain { key } => self.look(Look::Explain { key, at_rest: false }),
+            Request::Scan { limit } => Kind::look(Look::walk(limit, level, self.now_us)),
+            Request::Count => Kind::look(Look::Count { level, exactly: None }),
+            Request::Explain { key } => Kind::look(Look::Explain { key, at_rest: false }),
         }
-    }
-
-    /// A look at all keys, or at all replicas of one.
-    pub(super) fn look(&self, look: Look) -> (Kind, String) {
-        let line = look.line();
-        (Kind::Look(look), line)
     }
 
     fn bulk(
@@ -551,6 +545,12 @@ impl Answer {
 }
 
 impl Kind {
+    /// A look at all keys, or at all replicas of one; and the line that asks for it.
+    pub(super) fn look(look: Look) -> (Self, String) {
+        let line = look.line();
+        (Self::Look(look), line)
+    }
+
     /// The key that it is about; of a batch, the first.
     fn key(&self) -> Key {
         match self {

@@ -58,13 +58,13 @@ impl Fault {
     /// The nodes that it is about.
     pub fn places(&self) -> Vec<Place> {
         match self {
+            Self::Node(place, NodeFault::Clone(of)) => vec![*place, *of],
             Self::Start(place)
             | Self::Crash(place)
             | Self::Pause(place, _)
             | Self::Clock(place, _)
-            | Self::Disk(place, _) => vec![*place],
-            Self::Node(place, NodeFault::Clone(of)) => vec![*place, *of],
-            Self::Node(place, _) => vec![*place],
+            | Self::Disk(place, _)
+            | Self::Node(place, _) => vec![*place],
             Self::PowerLoss(places) => places.clone(),
             Self::Partition(groups) => groups.concat(),
             Self::OneWay(from, to) | Self::Link(from, to, _) => vec![*from, *to],

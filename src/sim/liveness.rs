@@ -27,7 +27,9 @@ impl World {
     /// the core holds a majority. In a part of the runs the core is everybody.
     pub(super) fn demand_liveness(&mut self) {
         let nodes = self.machines.len();
-        let smallest = if self.scenario.options.core_first { nodes / 2 + 1 } else { nodes };
+        // A node that has not joined yet may know only nodes that would stay away.
+        let has_a_core = self.scenario.options.core_first && self.scenario.options.newcomers == 0;
+        let smallest = if has_a_core { nodes / 2 + 1 } else { nodes };
         let mut core: Vec<Place> = (0..nodes).collect();
         core.shuffle(&mut self.chance.judge);
         let absent = core.split_off(self.chance.judge.random_range(smallest..=nodes));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::clients::{Answer, Client, quoted};
+use super::clients::{Answer, Client, Kind, quoted};
 use super::network::Place;
 use super::oracle::Walk;
 use super::scenario::Answered;
@@ -138,7 +138,7 @@ impl World {
         let here = self.clients[client].connected.map_or(0, |(place, _)| place);
         let next = (here + 1) % self.machines.len();
         if self.connect(client, Some(next)) || self.connect(client, Some(here)) {
-            let (kind, line) = self.look(look);
+            let (kind, line) = Kind::look(look);
             self.ask(client, kind, expect, line);
         } else {
             self.rest(client);
@@ -214,7 +214,7 @@ impl World {
             }
             let place = client % self.machines.len();
             if self.clients[client].is_idle() && self.connect(client, Some(place)) {
-                let (kind, line) = self.look(look);
+                let (kind, line) = Kind::look(look);
                 self.ask(client, kind, Some((Answered::Ok, COUNTED)), line);
             }
         }

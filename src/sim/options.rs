@@ -134,7 +134,7 @@ impl Options {
             slow_disk_every_us: 0,
             client_every_us: 0,
             forgeries: 0,
-            looks: 5,
+            looks: 0,
             large: 10,
             newcomers: 0,
         }
@@ -210,7 +210,6 @@ impl Options {
         options.client_every_us =
             if rng.random() { rng.random_range(500_000..=5_000_000) } else { 0 };
         options.forgeries = [0, 0, 10, 50][rng.random_range(0..4)];
-        options.looks = [0, 5, 5, 10][rng.random_range(0..4)];
         options.large = [0, 10, 10, 40][rng.random_range(0..4)];
         // The others must have rows of their own without it.
         let may_come_later = options.replicas < 4 && rng.random_range(0..4_u8) == 0;

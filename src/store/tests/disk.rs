@@ -139,7 +139,9 @@ impl MemoryDisk {
         };
         let mut base = self.name_history.first().cloned().unwrap_or_default();
         let open = changes.split_off(changes.len().saturating_sub(CHANGES_MAX));
-        changes.into_iter().for_each(|change| apply(&mut base, change));
+        for change in changes {
+            apply(&mut base, change);
+        }
         let mut left = Vec::new();
         for survived in 0..1_usize << open.len() {
             let mut names = base.clone();

@@ -174,7 +174,9 @@ fn a_walk_that_misses_doubles_or_invents_a_key_is_found() {
     let walked = |began_us, majority, listed: &[&'static str]| {
         let (mut history, _) = two_writes(&[], Claim::Known);
         let mut walk = Walk::new(began_us, majority);
-        listed.iter().for_each(|key| walk.comes_by(Key::plain(*key)));
+        for key in listed {
+            walk.comes_by(Key::plain(*key));
+        }
         history.walked(&walk, |_| HOME);
         found(&history)
     };

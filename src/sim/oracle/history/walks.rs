@@ -45,7 +45,7 @@ impl History {
             if *times > 1 {
                 found.push((key.clone(), format!("a walk lists it {times} times")));
             }
-            if !self.keys.get(key).is_some_and(|facts| !facts.by_value.is_empty()) {
+            if self.keys.get(key).is_none_or(|facts| facts.by_value.is_empty()) {
                 found.push((key.clone(), String::from("a walk lists it, and nobody wrote it")));
             }
         }
