@@ -90,13 +90,13 @@ impl BatchLogs {
 
     /// A log is held, whose batch is to be finished at this time.
     pub(super) fn set(&mut self, log: Key, at: Mono) {
-        self.remove(&log);
+        self.forget(&log);
         self.timers.insert((at, log.clone()));
         self.due.insert(log, at);
     }
 
     /// A log is gone.
-    fn remove(&mut self, log: &Key) {
+    pub(super) fn forget(&mut self, log: &Key) {
         if let Some((log, at)) = self.due.remove_entry(log) {
             self.timers.remove(&(at, log));
         }
@@ -116,7 +116,7 @@ impl Shard {
     pub(super) fn note_batch_logs<T: Table>(&mut self, turn: &Turn<'_, T>) {
         for (log, is_held) in self.partitions.take_batch_logs() {
             if !is_held {
-                self.batch_logs.remove(&log);
+                self.batch_logs.forget(&log);
             } else if !self.batch_logs.due.contains_key(&log) {
                 let at = turn.now.mono.plus_ms(self.patience_with(&log, false));
                 self.batch_logs.set(log, at);

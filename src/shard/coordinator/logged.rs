@@ -280,6 +280,8 @@ impl Logged {
     ) -> Option<Box<Self>> {
         if read.siblings.is_empty() {
             sometimes!("who was to finish a batch found it done");
+            // A replica that is being rebuilt may hold the log of a batch for ever.
+            shard.batch_logs.forget(&self.log);
             return None;
         }
         self.context = read.context;
