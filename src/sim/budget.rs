@@ -21,6 +21,8 @@ use crate::store::inspect::{Inspected, InspectedKind, InspectedSegment};
 pub(super) struct Budget {
     /// Nodes whose disks have lost something, or pretended to store it.
     pub(super) damaged: BTreeSet<Place>,
+    /// Nodes with rot in a log that was not read since.
+    unread: BTreeSet<Place>,
     /// Damage that was not done because the promises would not have survived it.
     pub(super) spared: u64,
 }
@@ -30,6 +32,11 @@ impl Budget {
     pub(super) fn may_damage(&self, place: Place, replicas: usize) -> bool {
         let minority = replicas.saturating_sub(1) / 2;
         self.damaged.contains(&place) && minority > 0 || self.damaged.len() < minority
+    }
+
+    /// A node has read its log from end to end: it knows of all rot that there was.
+    pub(super) fn read(&mut self, place: Place) {
+        self.unread.remove(&place);
     }
 
     /// Whether these bytes of a file may be damaged, and are then taken as damaged.
@@ -43,6 +50,9 @@ impl Budget {
     ) -> bool {
         let may = self.may_damage(place, replicas)
             && match file {
+                // Of a record and of what proves that it was durable, one must be left: the end of
+                // a log that lost both is a torn tail for everybody.
+                FileName::Segment(_) if self.unread.contains(&place) => false,
                 FileName::Segment(_) => spares(ledger, place, places, (file, bytes)),
                 // It is rebuilt from the headers of the segments.
                 FileName::Manifest | FileName::ManifestNew => true,
@@ -50,6 +60,7 @@ impl Budget {
             };
         if may {
             self.damaged.insert(place);
+            self.unread.insert(place);
         } else {
             self.spared += 1;
         }

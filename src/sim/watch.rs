@@ -159,6 +159,7 @@ impl World {
         damage: &Damage,
         clocks: &BTreeMap<PartitionId, PartitionClock>,
     ) {
+        self.budget.read(place);
         let found = |(partition, dot): &(PartitionId, Dot)| {
             clocks.get(partition).is_some_and(|clock| clock.contains(*dot))
         };

@@ -13,7 +13,8 @@
 //! | item | key, object, list of dots, 0 or 1 and then a stamp |
 //! | stamp | id 16, milliseconds 8, dot, print 8, existed 1 |
 //! | expiry | kind 1: 1 kept, 2 after, 3 at; but for 1, milliseconds 8 |
-//! | request | flags 1, level 1, [r 1], [w 1], [id 16], [expiry], kind 1, key, context, value |
+//! | request | flags 1, level 1, [r 1], [w 1], [id 16], `[expiry]`, kind 1, key, context, value |
+//! | batch | request to kind, 0 any, 1 isolated, 2 part, 3 finish and hlc 8; list of key, value |
 
 use bytes::{BufMut, BytesMut};
 

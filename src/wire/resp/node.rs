@@ -57,7 +57,7 @@ pub(super) fn hello(
     Ok(Body::Hello)
 }
 
-/// AUTH [USER] TOKEN.
+/// `AUTH [USER] TOKEN`.
 pub(super) fn auth(access: &mut Access, arguments: Arguments<'_>) -> Result<Body, Refusal> {
     let (user, token) = match arguments.len() {
         2 => (None, arguments.at(1)),
