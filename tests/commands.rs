@@ -175,10 +175,14 @@ fn a_bulk_is_written_whole_or_refused_with_nothing_applied() {
     let output = cli_with_input(&["bulk", "-", "--addr", &addr], tagged.as_bytes());
     assert!(output.status.success(), "{}", said(&output));
     let wide: String = (0..50).map(|number| line(&format!("wide{number}"))).collect();
-    let output = cli_with_input(&["bulk", "-", "--addr", &addr], wide.as_bytes());
+    let bulk = ["bulk", "-", "--addr", &addr];
+    let output = cli_with_input(&[&bulk[..], &["--isolated"]].concat(), wide.as_bytes());
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("tag"), "it says what to do: {}", said(&output));
     assert_eq!(nodes[1].json().call(&json!({"cmd": "COUNT"}))["count"], 2);
+    let output = cli_with_input(&bulk, wide.as_bytes());
+    assert!(said(&output).contains("old and new together"), "{}", said(&output));
+    assert_eq!(nodes[1].json().call(&json!({"cmd": "COUNT"}))["count"], 52);
 }
 
 #[test]
