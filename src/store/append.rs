@@ -40,8 +40,10 @@ pub(super) struct Append {
     noop_due: Option<Mono>,
     /// When the oldest record that is not synced was written.
     unsynced_since: Option<Mono>,
+    /// What the next sync proves: everything below this was synced before what it syncs.
+    proving: Option<u64>,
     /// Somebody needs everything on stable storage, whatever the durability level.
-    pub(super) flush: bool,
+    flush: bool,
 }
 
 #[derive(Debug, Default)]
@@ -87,13 +89,14 @@ impl Log {
         if let Step::Written(group) = std::mem::take(&mut self.append.step) {
             return self.begin_sync(Some(group));
         }
+        // It comes before what waits: under load something always does.
+        if self.append.staged.is_none() && self.sync_is_due(now) {
+            return self.begin_sync(None);
+        }
         if self.append.staged.is_none() {
             self.append.staged = self.stage(now);
         }
-        if self.append.staged.is_none() {
-            return if self.sync_is_due(now) { self.begin_sync(None) } else { None };
-        }
-        let wanted = self.append.staged.as_ref().map_or(0, Staged::wanted);
+        let wanted = self.append.staged.as_ref()?.wanted();
         if !self.has_room(wanted) {
             if self.synced_lsn < self.next_lsn {
                 // The rule of torn tails needs it: only the newest segment may end unsynced.
@@ -142,6 +145,7 @@ impl Log {
             Step::Syncing(group) => {
                 self.status.syncs += 1;
                 self.synced_lsn = self.next_lsn;
+                self.proved_lsn = self.append.proving.take().unwrap_or(self.proved_lsn);
                 self.append.unsynced_since = None;
                 self.append.flush = false;
                 if let Some(group) = group {
@@ -166,6 +170,20 @@ impl Log {
     /// Nothing follows the last group yet: a Noop is due at once.
     pub(super) fn note_recovered_tail(&mut self) {
         self.append.noop_due = self.active.map(|_| Mono::default());
+    }
+
+    /// Brings about what proves every record that says something. Returns whether that is done.
+    pub(super) fn prove(&mut self, upto: u64) -> bool {
+        if self.proved_lsn >= upto {
+            return true;
+        }
+        if self.synced_lsn < self.next_lsn {
+            self.append.flush = true;
+        } else {
+            // Whatever comes next will do; a Noop if nothing waits.
+            self.append.noop_due = Some(Mono::default());
+        }
+        false
     }
 
     /// Takes what waits, or a Noop when nothing has waited for a while.
@@ -264,6 +282,9 @@ impl Log {
         let keys = layout.headers.iter().filter(|header| header.kind.is_of_key());
         self.active_tokens.extend(keys.map(|header| header.token));
         let live = layout.live_bytes();
+        if layout.after_sync {
+            self.append.proving = Some(layout.first_lsn);
+        }
         let (parts, end, next_lsn) = layout.finish(number);
         self.append.step =
             Step::Writing(Group { live, writers, segment: number, end, next_lsn, noop });
@@ -275,6 +296,9 @@ impl Log {
         held.end = group.end;
         held.live += group.live;
         self.next_lsn = group.next_lsn;
+        if !group.noop {
+            self.said_lsn = group.next_lsn;
+        }
         self.status.groups += 1;
         let records: usize = group.writers.iter().map(|writer| writer.2.len()).sum();
         self.status.records += to_u64(records);

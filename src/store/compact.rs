@@ -9,7 +9,9 @@
 //! 2. write those, sorted by partition and token, to a cold segment, sync it, name it;
 //! 3. each shard swaps the places that still point to an old segment, and answers when no read is
 //!    under way there;
-//! 4. wait until whatever replaced the dropped records is on stable storage;
+//! 4. wait until whatever replaced the dropped records is on stable storage, and until a later
+//!    record there proves it: damage to the last group of a log passes for a torn tail, and then
+//!    the old records are all there is;
 //! 5. list the new segment in MANIFEST and the old ones no more; then remove those.
 //!
 //! A segment in which anything is damaged is never compacted: its bytes are the proof.
@@ -65,6 +67,8 @@ pub(super) struct Compaction {
     clocks: Clocks,
     /// The clocks hold every record below this.
     clocks_lsn: Option<u64>,
+    /// The new segment, once it is whole and has its name.
+    written: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -86,9 +90,13 @@ enum Step {
     Releasing {
         left: usize,
     },
-    /// Wait until everything handed before is on stable storage.
+    /// Wait until everything handed before is in the log.
     Settling {
         handed: Vec<Seq>,
+    },
+    /// Wait until every record below `upto` is proved to be on stable storage.
+    Proving {
+        upto: u64,
     },
 }
 
@@ -169,7 +177,10 @@ impl Log {
                 let file = FileName::Prepared(output.segment.number);
                 Some(DiskOp::Write { file, offset, parts })
             }
-            Step::Asking { .. } | Step::Releasing { .. } | Step::Settling { .. } => None,
+            Step::Asking { .. }
+            | Step::Releasing { .. }
+            | Step::Settling { .. }
+            | Step::Proving { .. } => None,
         }
     }
 
@@ -200,7 +211,7 @@ impl Log {
             (Step::Create(output, step), Ok(_)) => {
                 match step.next() {
                     Some(next) => compaction.step = Step::Create(output, next),
-                    None => compaction.step = self.publish(&compaction, output),
+                    None => compaction.step = self.publish(&mut compaction, output),
                 }
                 self.upkeep.compaction = Some(compaction);
             }
@@ -212,9 +223,13 @@ impl Log {
                 };
                 self.upkeep.compaction = Some(compaction);
             }
-            (Step::Asking { .. } | Step::Releasing { .. } | Step::Settling { .. }, _) => {
-                unreachable!("only what was submitted returns")
-            }
+            (
+                Step::Asking { .. }
+                | Step::Releasing { .. }
+                | Step::Settling { .. }
+                | Step::Proving { .. },
+                _,
+            ) => unreachable!("only what was submitted returns"),
         }
         Ok(())
     }
@@ -266,20 +281,20 @@ impl Log {
         }
     }
 
-    /// Goes on when everything that was handed before the last answer is on stable storage.
+    /// Goes on when everything that was handed before the last answer stays, whatever comes.
     pub(super) fn settle_compaction(&mut self) {
-        let Some(compaction) = &self.upkeep.compaction else { return };
-        let Step::Settling { handed } = &compaction.step else { return };
-        let durable = handed.iter().zip(&self.durable).all(|(handed, durable)| handed <= durable);
-        if !durable {
+        let Some(compaction) = &mut self.upkeep.compaction else { return };
+        if let Step::Settling { handed } = &compaction.step
+            && handed.iter().zip(&self.durable).all(|(handed, durable)| handed <= durable)
+        {
+            compaction.step = Step::Proving { upto: self.said_lsn };
+        }
+        let Step::Proving { upto } = compaction.step else { return };
+        if !self.prove(upto) {
             return;
         }
-        if self.synced_lsn < self.next_lsn {
-            self.append.flush = true;
-            return;
-        }
-        let victims = compaction.victims.clone();
-        self.upkeep.compaction = None;
+        let Some(Compaction { victims, .. }) = self.upkeep.compaction.take() else { return };
+        self.upkeep.dirty = true;
         self.status.compactions += to_u64(victims.len());
         for victim in victims {
             self.doom(victim);
@@ -501,8 +516,9 @@ impl Log {
     }
 
     /// The new segment is whole and has its name: the shards swap their places.
-    fn publish(&mut self, compaction: &Compaction, output: Output) -> Step {
+    fn publish(&mut self, compaction: &mut Compaction, output: Output) -> Step {
         let segment = output.segment;
+        compaction.written = Some(segment.number);
         // What nobody points to any more, the shards will say; Commits count as live until then.
         self.segments.insert(
             segment.number,
@@ -570,7 +586,13 @@ impl Compaction {
             partitions: BTreeSet::new(),
             clocks: Clocks::new(),
             clocks_lsn: None,
+            written: None,
         }
+    }
+
+    /// The new segment, as long as MANIFEST must not list it.
+    pub(super) fn written(&self) -> Option<u32> {
+        self.written
     }
 
     /// The segment that is being read.

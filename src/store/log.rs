@@ -53,6 +53,11 @@ pub struct Log {
     pub(super) announced_lsn: u64,
     /// Every record below this is on stable storage.
     pub(super) synced_lsn: u64,
+    /// Nothing but Noops has this number or a higher one.
+    pub(super) said_lsn: u64,
+    /// A record on stable storage says that every record below this was there before it: damage to
+    /// one of them can not pass for a torn tail.
+    pub(super) proved_lsn: u64,
     /// The newest durable control record of each slot, and those on their way.
     pub(super) control: BTreeMap<u8, Control>,
     /// The newest clock record of each partition: every record up to that number is in it.
@@ -138,6 +143,8 @@ impl Log {
             next_lsn: 1,
             announced_lsn: 1,
             synced_lsn: 1,
+            said_lsn: 1,
+            proved_lsn: 1,
             control: BTreeMap::new(),
             clock_records: BTreeMap::new(),
             control_pending: Vec::new(),
@@ -290,6 +297,7 @@ impl Log {
         self.next_lsn = next_lsn;
         self.announced_lsn = next_lsn;
         self.synced_lsn = next_lsn;
+        self.said_lsn = next_lsn;
         self.last_number = last_number;
         let seeds: BTreeMap<u32, Seed> = segments
             .iter()

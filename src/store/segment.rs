@@ -115,10 +115,7 @@ impl Segment {
 }
 
 /// The contents of MANIFEST.
-pub(super) fn encode_manifest<'a>(
-    node: NodeId,
-    segments: impl ExactSizeIterator<Item = &'a Segment>,
-) -> Vec<u8> {
+pub(super) fn encode_manifest(node: NodeId, segments: &[&Segment]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_slice(&MANIFEST_MAGIC);
     bytes.put_u16_le(FORMAT);

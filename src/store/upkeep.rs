@@ -328,14 +328,16 @@ impl Log {
 
     fn begin_manifest(&mut self) -> Task {
         self.upkeep.dirty = false;
-        let bytes = encode_manifest(self.config.node, self.listable());
-        let listed = self.listable().map(|segment| segment.number).collect();
+        let bytes = encode_manifest(self.config.node, &self.listable());
+        let listed = self.listable().iter().map(|segment| segment.number).collect();
         Task::Manifest(listed, bytes.into(), FileStep::Create)
     }
 
-    /// What MANIFEST is to list.
-    fn listable(&self) -> impl ExactSizeIterator<Item = &Segment> {
-        self.segments.values().map(|held| &held.segment)
+    /// What MANIFEST is to list: not what a compaction wrote before everything it relies on stays.
+    fn listable(&self) -> Vec<&Segment> {
+        let written = self.upkeep.compaction.as_ref().and_then(Compaction::written);
+        let segments = self.segments.values().map(|held| &held.segment);
+        segments.filter(|segment| Some(segment.number) != written).collect()
     }
 
     fn on_listed(&mut self, listed: &[u32]) {
@@ -353,7 +355,7 @@ impl Log {
     fn on_space(&mut self, now: Now, free: u64, total: u64) {
         // One segment for deletes, one for what a compaction writes, and the list of both: without
         // a new MANIFEST no old segment may go, and the disk would stay full.
-        let manifest = to_u64(encode_manifest(self.config.node, self.listable()).len());
+        let manifest = to_u64(encode_manifest(self.config.node, &self.listable()).len());
         let reserve = RESERVE_SEGMENTS * self.config.segment_bytes + 2 * manifest + PAGE_BYTES;
         let share = (total / FREE_SHARE).min(FREE_BYTES_MAX);
         self.upkeep.space_due = now.mono.plus_ms(SPACE_MS);

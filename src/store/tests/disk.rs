@@ -114,6 +114,13 @@ impl MemoryDisk {
         }
     }
 
+    /// The power fails and takes with it whatever was not synced; names survive.
+    pub(super) fn lose_everything_unsynced(&mut self) {
+        self.submitted.clear();
+        self.name_history = vec![self.names.clone()];
+        self.files.iter_mut().for_each(|file| file.keep_sectors(0));
+    }
+
     /// Whether a loss of power could take away some name.
     pub(super) fn has_unsynced_names(&self) -> bool {
         self.name_history.len() > 1

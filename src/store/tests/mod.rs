@@ -7,4 +7,5 @@ mod faults;
 mod model;
 mod names;
 mod node;
+mod rot;
 mod wal_every_offset;
