@@ -100,6 +100,8 @@ for protocol in (3, 2):
     assert one.psetex("s", 30, "3") is True
     time.sleep(0.05)
     assert other.get("s") is None and other.exists("s") == 0
+    # What is over is counted until it is taken away.
+    assert one.delete("s") == 0 and one.dbsize() == 0
     try:
         one.set("s", "4", ex=0)
         raise SystemExit("SET EX 0 must be refused")

