@@ -133,6 +133,8 @@ pub const SYNC_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const SYNC_INTERVAL_MS: u64 = 50;
 /// Segments that are kept in reserve so that deletes and compaction work on a full disk.
 pub const RESERVE_SEGMENTS: u64 = 2;
+/// Time between two rounds of the scrub, which reads every full segment, in milliseconds: a week.
+pub const SCRUB_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Bytes of the value caches of all shards together.
 pub const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Longest value that a cache takes, in bytes.

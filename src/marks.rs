@@ -88,6 +88,11 @@ pub const NAMES: &[&str] = &[
     "a full disk had room again",
     "a disk that failed ended the process",
     "a record that did not verify was read again",
+    // Sidecars and scrub.
+    "a start went by a sidecar",
+    "a sidecar was not believed",
+    "a scrub found damage that nobody had read",
+    "a scrub put a record under quarantine",
     // Compaction.
     "a compaction moved a live record",
     "a compaction dropped a dead record",

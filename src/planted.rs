@@ -108,6 +108,13 @@ bugs! {
     CrcNotOverLength = "crc-not-over-length",
     /// A hole in the log counts as its torn end although a later record proves a sync. W3, D1.
     DamageTakenForTornTail = "damage-taken-for-torn-tail",
+    /// The log writes down what its newest segment says while that is still being written, and a
+    /// start believes it: after a loss of power it says more than the log holds. D1, O1.
+    CheckpointNewerThanLog = "checkpoint-newer-than-log",
+    /// A compaction leaves out the first live record of each slice: an error by one. D1.
+    CompactionDropsLive = "compaction-drops-live",
+    /// A replica whose disk is full drops what it is sent, and acknowledges it. D1 and Q1.
+    DiskFullAcknowledged = "disk-full-acknowledged",
 }
 
 impl Bug {

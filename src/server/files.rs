@@ -144,6 +144,8 @@ fn create(path: &Path, bytes: u64) -> io::Result<DiskDone> {
         while offset < bytes {
             let part = usize::try_from(bytes - offset).map_or(ZEROS_BYTES, |n| n.min(ZEROS_BYTES));
             file.write_all_at(&zeros[..part], offset)?;
+            // Piece by piece: a sync of the log waits for what lies before it in the device.
+            file.sync_data()?;
             offset += part as u64;
         }
         file.sync_all()
@@ -214,6 +216,7 @@ fn parse(name: &str) -> Option<FileName> {
         _ => match name.split_once('.')? {
             (stem, "seg") => FileName::Segment(number(stem)?),
             (stem, "new") => FileName::Prepared(number(stem)?),
+            (stem, "idx") => FileName::Sidecar(number(stem)?),
             _ => return None,
         },
     };

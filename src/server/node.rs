@@ -427,6 +427,7 @@ fn open_log(
         segment_bytes: config.segment_bytes,
         durability: config.durability,
         cache_bytes: limits::CACHE_BYTES,
+        scrub_ms: Some(limits::SCRUB_MS),
         seed: random()?,
     };
     let files = Files::new(directory.log.clone());

@@ -52,7 +52,8 @@ impl Shard {
             unreachable!("the caller matched a Replicate");
         };
         if let Err(why) = self.accepts(turn, partition, &items) {
-            return self.acknowledge(turn, from, call, Seq(0), Some(why));
+            let is_told = !(planted(Bug::DiskFullAcknowledged) && why == Nack::DiskFull);
+            return self.acknowledge(turn, from, call, Seq(0), is_told.then_some(why));
         }
         let (stored, rests_on) = match self.stored(turn, partition, &items, repair) {
             Stored::All(stored, rests_on) => (stored, rests_on),

@@ -48,6 +48,10 @@ impl Budget {
         replicas: usize,
         (file, bytes): (FileName, &Range<u64>),
     ) -> bool {
+        if matches!(file, FileName::Sidecar(_)) {
+            // It is derived data: whatever becomes of it is no damage to the node.
+            return true;
+        }
         let may = self.may_damage(place, replicas)
             && match file {
                 // Of a record and of what proves that it was durable, one must be left: the end of
@@ -56,7 +60,7 @@ impl Budget {
                 FileName::Segment(_) => spares(ledger, place, places, (file, bytes)),
                 // It is rebuilt from the headers of the segments.
                 FileName::Manifest | FileName::ManifestNew => true,
-                FileName::Prepared(_) => false,
+                FileName::Prepared(_) | FileName::Sidecar(_) => false,
             };
         if may {
             self.damaged.insert(place);

@@ -15,6 +15,9 @@ use crate::cluster::Settings;
 use crate::config::{Config, Durability};
 use crate::store::{DiskOp, IoId, LogConfig};
 
+/// Time between two rounds of the scrub, in milliseconds: some in each run.
+const SCRUB_MS: u64 = 5_000;
+
 /// One computer: what outlives its processes, and the process of now.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -125,6 +128,7 @@ impl Machine {
             segment_bytes: options.segment_bytes,
             durability: Durability::Always,
             cache_bytes: 16 * 1024,
+            scrub_ms: Some(SCRUB_MS),
             seed,
         };
         let settings = Settings { seed, ..self.settings.clone() };

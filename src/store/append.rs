@@ -293,6 +293,7 @@ impl Log {
 
     fn note_written(&mut self, group: &Group) {
         let held = self.segments.get_mut(&group.segment).expect("the active segment is known");
+        self.status.appended_bytes += group.end - held.end;
         held.end = group.end;
         held.live += group.live;
         self.next_lsn = group.next_lsn;

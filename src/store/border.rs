@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
@@ -28,6 +29,8 @@ pub struct LogConfig {
     pub durability: Durability,
     /// Bytes of the value caches of all shards together.
     pub cache_bytes: usize,
+    /// Time between two rounds of the scrub, in milliseconds; `None` = there is none.
+    pub scrub_ms: Option<u64>,
     /// Seed of the salts; another one at every start.
     pub seed: u64,
 }
@@ -106,6 +109,17 @@ pub enum LogNote {
         /// Its number.
         segment: u32,
     },
+    /// Bytes of a segment do not verify any more.
+    Rotten(Rotten),
+}
+
+/// Bytes that do not verify any more.
+#[derive(Clone, Debug)]
+pub struct Rotten {
+    /// The segment that holds them.
+    pub(super) segment: u32,
+    /// Where in its file, in order.
+    pub(super) regions: Vec<Range<u64>>,
 }
 
 /// A segment that records may lie in from now on.
@@ -306,6 +320,22 @@ pub struct LogStatus {
     pub syncs: u64,
     /// Segments compacted since the start.
     pub compactions: u64,
+    /// Bytes of groups written since the start, Commits included.
+    pub appended_bytes: u64,
+    /// Bytes written by compactions since the start.
+    pub moved_bytes: u64,
+    /// Whether a compaction is under way.
+    pub is_compacting: bool,
+    /// Sidecars written since the start.
+    pub sidecars: u64,
+    /// Full segments that have none yet: a start would read them.
+    pub sidecars_due: u64,
+    /// Bytes read to make sidecars and to scrub, since the start.
+    pub surveyed_bytes: u64,
+    /// Rounds of the scrub that were finished since the start.
+    pub scrubs: u64,
+    /// Runs of damaged bytes that were found since the start, by the scrub.
+    pub damaged_regions: u64,
     /// Whether new values are refused for want of space.
     pub full: bool,
 }

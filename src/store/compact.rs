@@ -33,16 +33,15 @@ use super::record::{
     encode_commit, seal, verify,
 };
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
-use super::upkeep::FileStep;
+use super::upkeep::{FileStep, SLICE_BYTES};
 use crate::hash::{PartitionId, Token};
 use crate::marks::sometimes;
+use crate::planted::{Bug, planted};
 use crate::shard::{Seq, ShardId};
 use crate::time::Now;
 
-/// Bytes that one step reads or writes.
-const SLICE_BYTES: usize = 1024 * 1024;
-/// Records of one group of a cold segment.
-const GROUP_RECORDS: usize = 4_096;
+/// Records of one group of a cold segment, and of what a shard is told at once.
+const GROUP_RECORDS: usize = 1_024;
 /// Share of dead bytes, in percent, from which a segment is worth it.
 const DEAD_PERCENT: u64 = 40;
 /// The same while the disk is full.
@@ -117,6 +116,14 @@ struct Kept {
     /// `None` = it is new.
     from: Option<Place>,
     bytes: Bytes,
+}
+
+impl Kept {
+    /// The same with bytes of its own: a few live records must not hold all that was read of a
+    /// dead segment.
+    fn detached(self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
+    }
 }
 
 /// The new segment.
@@ -245,10 +252,10 @@ impl Log {
         let at = *at;
         let answered = asked.remove(&shard).unwrap_or_default();
         let done = asked.is_empty();
-        for (candidate, liveness) in answered.into_iter().zip(records) {
+        for (index, (candidate, liveness)) in answered.into_iter().zip(records).enumerate() {
             let kept = candidate.kept;
             let keep = match (kept.kind, liveness) {
-                (Kind::Write, Liveness::Live) => true,
+                (Kind::Write, Liveness::Live) => index > 0 || !planted(Bug::CompactionDropsLive),
                 (Kind::Forget, Liveness::Unknown) => self.may_matter(&compaction.victims, &kept),
                 (_, Liveness::Live | Liveness::Replaced | Liveness::Unknown) => false,
             };
@@ -256,7 +263,7 @@ impl Log {
             if keep {
                 let is_delete = kept.kind == Kind::Forget;
                 sometimes!("a compaction kept a delete that still matters", is_delete);
-                compaction.kept.push(kept);
+                compaction.kept.push(kept.detached());
             } else if !self.clock_covers(kept.partition, kept.lsn) {
                 compaction.partitions.insert(kept.partition);
             }
@@ -315,7 +322,7 @@ impl Log {
         let small = self.config.segment_bytes / SMALL_SHARE;
         let is_small = |held: &Held| held.segment.cold && held.segment.bytes < small;
         let mut sealed: Vec<&Held> =
-            self.segments.values().filter(|held| self.is_compactible(held)).collect();
+            self.segments.values().filter(|held| self.is_sealed(held) && !held.damaged).collect();
         let merge = sealed.iter().filter(|held| is_small(held)).count() >= SMALL_SEGMENTS;
         sealed.retain(|held| dead_percent(held) >= worth || (merge && is_small(held)));
         sealed.sort_by_key(|held| std::cmp::Reverse(dead_percent(held)));
@@ -334,9 +341,10 @@ impl Log {
         }
     }
 
-    fn is_compactible(&self, held: &Held) -> bool {
-        let sealed = held.listed && !held.spare && held.segment.next != 0;
-        sealed && !held.damaged && Some(held.number()) != self.active
+    /// Whether a segment is full, for good, and MANIFEST lists it.
+    pub(super) fn is_sealed(&self, held: &Held) -> bool {
+        let is_full = !held.spare && held.segment.next != 0;
+        held.listed && is_full && Some(held.number()) != self.active
     }
 
     /// Whether a clock record says what a record with this number says of its partition.
@@ -424,7 +432,7 @@ impl Log {
             Kind::Control => {
                 let newest = self.control.get(&header.slot);
                 if newest.is_some_and(|control| control.place == place) {
-                    compaction.kept.push(kept);
+                    compaction.kept.push(kept.detached());
                 }
             }
             Kind::Commit | Kind::Noop => {}
@@ -519,6 +527,7 @@ impl Log {
     fn publish(&mut self, compaction: &mut Compaction, output: Output) -> Step {
         let segment = output.segment;
         compaction.written = Some(segment.number);
+        self.status.moved_bytes += segment.bytes;
         // What nobody points to any more, the shards will say; Commits count as live until then.
         self.segments.insert(
             segment.number,
@@ -529,6 +538,7 @@ impl Log {
                 damaged: false,
                 listed: false,
                 spare: false,
+                sidecar: false,
             },
         );
         self.filters.insert(segment.number, output.filter);

@@ -18,6 +18,8 @@ pub enum FileName {
     Segment(u32),
     /// A segment being prepared, not yet part of the log: `NNNNNNNN.new`.
     Prepared(u32),
+    /// What a full segment says, in short: `NNNNNNNN.idx`.
+    Sidecar(u32),
     /// The list of live segments: `MANIFEST`.
     Manifest,
     /// The next list of live segments: `MANIFEST.new`.
@@ -117,6 +119,7 @@ impl fmt::Display for FileName {
         match self {
             Self::Segment(number) => write!(f, "{number:08}.seg"),
             Self::Prepared(number) => write!(f, "{number:08}.new"),
+            Self::Sidecar(number) => write!(f, "{number:08}.idx"),
             Self::Manifest => f.write_str("MANIFEST"),
             Self::ManifestNew => f.write_str("MANIFEST.new"),
         }

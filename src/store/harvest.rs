@@ -12,11 +12,12 @@ use bytes::Bytes;
 use super::border::{Damage, DamagedRegion, RecoveredShard};
 use super::codec::to_usize;
 use super::disk::FileName;
-use super::index::{Entry, Index, mark_of};
+use super::index::{Entry, Index};
 use super::place::Place;
-use super::record::{Clocks, Kind, Name, Seed, decode_clock, decode_control, decode_write, fold};
-use super::scan::{Contents, Found};
+use super::record::{Clocks, Kind, Name, Seed};
+use super::scan::Contents;
 use super::segment::Segment;
+use super::summary::{Draft, State, Summary};
 use super::table::{Store, TableParts};
 use crate::hash::{BucketId, PartitionId, Token};
 use crate::limits::REQUESTS_REMEMBERED;
@@ -63,31 +64,6 @@ pub(super) struct Control {
     pub(super) body: Bytes,
 }
 
-/// A record of a key.
-#[derive(Clone, Copy, Debug)]
-struct Draft {
-    token: Token,
-    lsn: u64,
-    mark: u64,
-    place: Place,
-    partition: PartitionId,
-    bucket: BucketId,
-    state: State,
-}
-
-/// What a record says of its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It has siblings.
-    Live,
-    /// It has none, and must be kept.
-    Bare,
-    /// It need not be kept.
-    Forgotten,
-    /// The record is lost.
-    Lost,
-}
-
 /// What a harvest amounts to.
 #[derive(Debug)]
 pub(super) struct Yield {
@@ -120,14 +96,16 @@ impl Harvest {
 
     /// Takes in what a segment holds and what it lost.
     pub(super) fn take(&mut self, segment: &Segment, bytes: &Bytes, contents: &Contents) {
+        let mut summary = Summary::default();
         for record in &contents.records {
             let whole = bytes.slice(to_usize(record.offset)..to_usize(record.end()));
-            if self.take_record(segment, record, &whole).is_none() {
+            if summary.add(segment, &record.header, &whole, record.offset).is_none() {
                 // The checksum holds and the contents make no sense: as good as damaged.
                 self.report(segment, record.offset..record.end(), "says nothing that makes sense");
                 self.lose(&record.header.name());
             }
         }
+        self.absorb(segment, summary);
         for region in &contents.regions {
             self.report(segment, region.clone(), "does not verify");
         }
@@ -150,70 +128,41 @@ impl Harvest {
         });
     }
 
-    fn take_record(&mut self, segment: &Segment, found: &Found, bytes: &Bytes) -> Option<()> {
-        let header = &found.header;
-        let place = Place::new(segment.number, found.offset, u64::from(header.length));
-        match header.kind {
-            Kind::Write | Kind::Forget => {
-                let record = decode_write(header, bytes)?;
-                let entries = &record.object.entries;
-                self.hlc = entries.iter().map(|entry| entry.hlc).fold(self.hlc, Hlc::max);
-                let state = match (header.kind, entries.is_empty()) {
-                    (Kind::Forget, _) => State::Forgotten,
-                    (_, true) => State::Bare,
-                    (_, false) => State::Live,
-                };
-                self.tokens.entry(segment.number).or_default().push(header.token);
-                if segment.cold && header.kind == Kind::Forget {
-                    count_live(&mut self.overhead, place);
-                }
-                let shard = self.shard_of(record.partition);
-                let ends = entries.iter().map(|entry| entry.expiry_ms).filter(|&ms| ms != 0);
-                if let Some(expiry_ms) = ends.min() {
-                    let earliest = self.expiring[shard].entry(header.token).or_insert(expiry_ms);
-                    *earliest = (*earliest).min(expiry_ms);
-                }
-                fold(&mut self.clocks[shard], record.partition, &record.dots);
-                // What it took away had been here. Where the record of that is damaged, nothing
-                // else says so, and what a delete took away would be news from others.
-                fold(&mut self.clocks[shard], record.partition, &record.removed);
-                if let Some(stamp) = record.stamp {
-                    self.take_stamp(shard, (header.lsn, header.token, stamp));
-                }
-                self.drafts[shard].push(Draft {
-                    token: header.token,
-                    lsn: header.lsn,
-                    mark: mark_of(&record.key),
-                    place,
-                    partition: header.partition,
-                    bucket: header.bucket,
-                    state,
-                });
-            }
-            Kind::ClockAdopt => {
-                let clock = decode_clock(header, bytes)?;
-                let shard = self.shard_of(header.partition);
-                self.clocks[shard].entry(header.partition).or_default().join(&clock);
-                let newest = self.clock_records.entry(header.partition).or_insert((0, place));
-                *newest = (*newest).max((header.lsn, place));
-            }
-            Kind::Control => {
-                let body = decode_control(header, bytes)?;
-                let body = Bytes::copy_from_slice(&body);
-                let newer = self.control.get(&header.slot).is_none_or(|old| old.lsn <= header.lsn);
-                if newer {
-                    self.control.insert(header.slot, Control { lsn: header.lsn, place, body });
-                }
-            }
-            Kind::Commit | Kind::Noop => {
-                if segment.cold {
-                    *self.overhead.entry(segment.number).or_default() += u64::from(header.length);
-                }
-                return Some(());
+    /// Takes in what the records of a segment say.
+    pub(super) fn absorb(&mut self, segment: &Segment, summary: Summary) {
+        let tokens = summary.drafts.iter().map(|draft| draft.token);
+        self.tokens.entry(segment.number).or_default().extend(tokens);
+        for draft in summary.drafts {
+            let shard = self.shard_of(draft.partition);
+            self.drafts[shard].push(draft);
+        }
+        for (partition, clock) in summary.clocks {
+            let shard = self.shard_of(partition);
+            self.clocks[shard].entry(partition).or_default().join(&clock);
+        }
+        for (slot, found) in summary.control {
+            if self.control.get(&slot).is_none_or(|old| old.lsn <= found.lsn) {
+                self.control.insert(slot, found);
             }
         }
-        self.records += 1;
-        Some(())
+        for (partition, found) in summary.clock_records {
+            let newest = self.clock_records.entry(partition).or_insert(found);
+            *newest = (*newest).max(found);
+        }
+        if summary.overhead > 0 {
+            *self.overhead.entry(segment.number).or_default() += summary.overhead;
+        }
+        for (partition, token, expiry_ms) in summary.expiring {
+            let shard = self.shard_of(partition);
+            let earliest = self.expiring[shard].entry(token).or_insert(expiry_ms);
+            *earliest = (*earliest).min(expiry_ms);
+        }
+        for (partition, lsn, token, stamp) in summary.stamps {
+            let shard = self.shard_of(partition);
+            self.take_stamp(shard, (lsn, token, stamp));
+        }
+        self.hlc = self.hlc.max(summary.hlc);
+        self.records += summary.records;
     }
 
     /// Takes in which request a record carries out; the oldest go where there are too many.

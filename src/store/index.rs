@@ -182,6 +182,11 @@ impl Index {
         found.map(change).is_some()
     }
 
+    /// Changes entries, wherever they are; `change` says of each whether it did. Returns of how many.
+    pub(super) fn change_all(&mut self, mut change: impl FnMut(&mut Entry) -> bool) -> usize {
+        self.buckets.values_mut().flatten().filter_map(|entry| change(entry).then_some(())).count()
+    }
+
     /// Removes the entry of `token` at `place`, if there still is one.
     pub(super) fn remove(&mut self, token: Token, place: Place) -> Option<Entry> {
         let (&lowest, bucket) = self

@@ -91,6 +91,7 @@ pub(super) enum Owner {
 }
 
 /// A segment file.
+#[expect(clippy::struct_excessive_bools, reason = "each holds or not, whatever the others say")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     /// Which one.
@@ -105,6 +106,8 @@ pub(super) struct Held {
     pub(super) listed: bool,
     /// It holds no record yet.
     pub(super) spare: bool,
+    /// Its sidecar says what it says.
+    pub(super) sidecar: bool,
 }
 
 impl Held {
@@ -236,8 +239,8 @@ impl Log {
         }
     }
 
-    /// The file that is appended to: its operations are what clients wait for.
-    pub fn appends_to(&self) -> Option<FileName> {
+    /// The file that is appended to.
+    pub(super) fn appends_to(&self) -> Option<FileName> {
         self.active.map(FileName::Segment)
     }
 
@@ -255,7 +258,10 @@ impl Log {
     /// What it has done and holds.
     pub fn status(&self) -> LogStatus {
         let segments = self.segments.values();
+        let sealed = segments.clone().filter(|held| self.is_sealed(held));
         LogStatus {
+            sidecars_due: to_u64(sealed.filter(|held| !held.sidecar).count()),
+            is_compacting: self.upkeep.compaction.is_some(),
             segments: to_u64(self.segments.len()),
             file_bytes: segments.clone().map(|held| held.segment.bytes).sum(),
             live_bytes: segments.map(|held| held.live).sum(),
@@ -326,6 +332,7 @@ impl Log {
                     damaged: recalled.damaged || (spare && !recalled.appendable),
                     listed: true,
                     spare,
+                    sidecar: recalled.has_sidecar,
                 },
             );
         }

@@ -56,6 +56,8 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod summary;
+mod survey;
 mod table;
 mod upkeep;
 

@@ -17,7 +17,9 @@ use super::disk::{DiskDone, DiskError, DiskOp, FileName};
 use super::harvest::Harvest;
 use super::scan::{self, Contents, Expected, Found};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, decode_manifest};
+use super::summary::Summary;
 use crate::marks::sometimes;
+use crate::planted::{Bug, planted};
 
 /// Bytes of a piece of a segment that cannot be read as a whole.
 const PIECE_BYTES: u64 = 64 * 1024;
@@ -58,6 +60,7 @@ pub(super) struct Recovery {
 enum Step {
     List,
     Manifest,
+    Sidecar(Segment),
     Segment(Reading),
     Rewrite,
     Zero,
@@ -88,6 +91,7 @@ struct Scanned {
 }
 
 /// A segment that was read and understood.
+#[expect(clippy::struct_excessive_bools, reason = "each holds or not, whatever the others say")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recalled {
     /// Which one.
@@ -100,6 +104,8 @@ pub(super) struct Recalled {
     pub(super) appendable: bool,
     /// Nobody knows how much is missing at its end.
     pub(super) open_ended: bool,
+    /// Whether its sidecar says what it says.
+    pub(super) has_sidecar: bool,
 }
 
 /// What a recovery found.
@@ -148,6 +154,12 @@ impl Recovery {
                 let length = u32::try_from(length).unwrap_or(u32::MAX);
                 DiskOp::Read { file: FileName::Manifest, offset: 0, length }
             }
+            Step::Sidecar(segment) => {
+                let file = FileName::Sidecar(segment.number);
+                let length = self.files.get(&file).copied().unwrap_or(0);
+                let length = u32::try_from(length).unwrap_or(u32::MAX);
+                DiskOp::Read { file, offset: 0, length }
+            }
             Step::Segment(reading) => reading.operation(),
             Step::Rewrite => {
                 let (file, offset, bytes) =
@@ -175,6 +187,7 @@ impl Recovery {
         let step = std::mem::replace(&mut self.step, Step::Done);
         match (step, result) {
             (Step::Segment(reading), result) => self.on_segment(reading, result)?,
+            (Step::Sidecar(segment), result) => self.on_sidecar(segment, result),
             (Step::List, Ok(DiskDone::Files(files))) => {
                 self.files = files.into_iter().collect();
                 if self.files.contains_key(&FileName::Manifest) {
@@ -215,7 +228,9 @@ impl Recovery {
     /// What was found, when there is nothing left to do.
     pub(super) fn into_outcome(self) -> Outcome {
         let numbers = self.files.keys().filter_map(|file| match file {
-            FileName::Segment(number) | FileName::Prepared(number) => Some(*number),
+            FileName::Segment(number) | FileName::Prepared(number) | FileName::Sidecar(number) => {
+                Some(*number)
+            }
             FileName::Manifest | FileName::ManifestNew => None,
         });
         let listed = self.segments.iter().map(|recalled| recalled.segment.number);
@@ -236,6 +251,7 @@ impl Recovery {
         match step {
             Step::List => ("listing", "the data directory".to_owned()),
             Step::Manifest => ("reading", FileName::Manifest.to_string()),
+            Step::Sidecar(segment) => ("reading", FileName::Sidecar(segment.number).to_string()),
             Step::Segment(reading) => ("reading", reading.file().to_string()),
             Step::Rewrite => ("writing", "the last group of the log".to_owned()),
             Step::Zero => ("writing", torn()),
@@ -280,6 +296,49 @@ impl Recovery {
             self.next_segment();
             return;
         };
+        let is_full = segment.next != 0 && length == segment.bytes;
+        let has_sidecar = self.files.contains_key(&FileName::Sidecar(segment.number));
+        let may_trust = is_full || segment.next == 0 && planted(Bug::CheckpointNewerThanLog);
+        self.step = if self.manifest && has_sidecar && may_trust {
+            Step::Sidecar(segment)
+        } else {
+            Step::Segment(Reading { segment, length, before: None, pieces: None })
+        };
+    }
+
+    /// Goes by a sidecar if it proves itself, else by its segment.
+    fn on_sidecar(&mut self, segment: Segment, result: Result<DiskDone, DiskError>) {
+        let summary = match result {
+            Ok(DiskDone::Bytes(bytes)) => Summary::decode(&bytes, self.config.node, &segment),
+            Ok(DiskDone::Done | DiskDone::Files(_) | DiskDone::Space { .. }) | Err(_) => None,
+        };
+        let is_full = segment.next != 0;
+        let Some((summary, end)) = summary else {
+            sometimes!("a sidecar was not believed");
+            return self.read_segment(segment);
+        };
+        self.harvest.absorb(&segment, summary);
+        if !is_full {
+            return self.read_segment(segment);
+        }
+        sometimes!("a start went by a sidecar");
+        if !segment.cold {
+            self.release_held(segment.in_use());
+            self.next_lsn = Some(segment.next);
+        }
+        self.segments.push(Recalled {
+            segment,
+            end,
+            damaged: false,
+            appendable: false,
+            open_ended: false,
+            has_sidecar: true,
+        });
+        self.next_segment();
+    }
+
+    fn read_segment(&mut self, segment: Segment) {
+        let length = self.files.get(&FileName::Segment(segment.number)).copied().unwrap_or(0);
         self.step = Step::Segment(Reading { segment, length, before: None, pieces: None });
     }
 
@@ -466,15 +525,23 @@ impl Recovery {
             damaged: damaged || !contents.regions.is_empty(),
             appendable: contents.appendable && !damaged && !cut_short,
             open_ended,
+            has_sidecar: false,
         });
     }
 
     fn find_strays(&mut self) {
         let listed: BTreeSet<u32> =
             self.segments.iter().map(|recalled| recalled.segment.number).collect();
+        let believed: BTreeSet<u32> = self
+            .segments
+            .iter()
+            .filter(|recalled| recalled.has_sidecar)
+            .map(|recalled| recalled.segment.number)
+            .collect();
         let is_stray = |file: &FileName| match file {
             FileName::Segment(number) => !listed.contains(number),
             FileName::Prepared(_) | FileName::ManifestNew => true,
+            FileName::Sidecar(number) => !believed.contains(number),
             FileName::Manifest => false,
         };
         self.strays = self.files.keys().copied().filter(is_stray).collect();

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::border::{
-    Answer, Ask, Liveness, LogBatch, LogNote, LogPut, Move, NewSegment, Placed, ReadId, ReadRequest,
+    Answer, Ask, Liveness, LogBatch, LogNote, LogPut, Move, NewSegment, Placed, ReadId,
+    ReadRequest, Rotten,
 };
 use super::cache::{Cache, Cached};
 use super::codec::{to_u64, to_usize};
@@ -113,6 +114,7 @@ impl Store {
                 self.seeds.insert(number, seed);
             }
             LogNote::Ask(ask) => self.on_ask(&ask),
+            LogNote::Rotten(rotten) => self.on_rotten(&rotten),
             LogNote::Moved(moves) => self.on_moved(&moves),
             LogNote::Release { segment } => {
                 self.releasing.push(segment);
@@ -225,6 +227,22 @@ impl Store {
                 self.free(to);
             }
         }
+    }
+
+    /// What a scrub found: the keys whose records lie there answer Unknown from now on, but for
+    /// those that are in memory. A walk through the index, because damage is rare.
+    fn on_rotten(&mut self, rotten: &Rotten) {
+        let marked = self.index.change_all(|entry| {
+            let place = entry.place;
+            let is_rotten = place.segment() == Some(rotten.segment)
+                && rotten.regions.iter().any(|region| region.contains(&place.offset()));
+            if is_rotten {
+                entry.mark_damaged();
+            }
+            is_rotten
+        });
+        sometimes!("a scrub put a record under quarantine", marked > 0);
+        self.damaged_reads += to_u64(marked);
     }
 
     /// Answers for each segment to be removed in which no read is under way any more.

@@ -13,11 +13,23 @@ use super::disk::{DiskDone, DiskError, DiskOp, FileName};
 use super::log::{Held, Log};
 use super::place::{SEGMENT_BYTES_MAX, SEGMENT_MAX};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, encode_manifest};
+use super::survey::{Scrub, Survey};
 use crate::limits::RESERVE_SEGMENTS;
 use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::time::{Mono, Now};
 
+/// Bytes that one step of a compaction or a survey reads or writes: writes of clients wait for no
+/// more than what is done with these, which takes well under a millisecond.
+pub(super) const SLICE_BYTES: usize = 64 * 1024;
+/// After each such step nothing of the kind is done for so many times the time that it took, ...
+const REST_TIMES: u64 = 3;
+/// ... but not for longer than this, in milliseconds.
+const REST_MS_MAX: u64 = 50;
+/// Segments that are filled, kept ready, read and written at a time.
+const PRESSED_SEGMENTS: u64 = 4;
+/// Bytes that the scrub reads in a second at most.
+const SCRUB_BYTES_A_SECOND: u64 = 5 * 1024 * 1024;
 /// Files are made in whole pages.
 const PAGE_BYTES: u64 = 4096;
 /// Time between two looks at the free space, and before another try when there was none, in
@@ -39,7 +51,7 @@ pub(super) struct Upkeep {
     wanted: u64,
     /// Segments that are not to be listed any more, and removed once they are not.
     doomed: Vec<u32>,
-    removable: VecDeque<u32>,
+    removable: VecDeque<FileName>,
     /// After a removal names are put on stable storage.
     names_unsynced: bool,
     /// A segment was removed since then.
@@ -53,6 +65,12 @@ pub(super) struct Upkeep {
     space_due: Mono,
     groups_at_look: u64,
     pub(super) compaction: Option<Compaction>,
+    pub(super) survey: Option<Survey>,
+    pub(super) scrub: Scrub,
+    /// When the step under way of a compaction or a survey was begun.
+    begun: Mono,
+    /// Until when there is none.
+    rests_until: Option<Mono>,
 }
 
 /// What is under way.
@@ -66,6 +84,7 @@ enum Task {
     SyncDir,
     Space,
     Compact,
+    Survey,
 }
 
 /// How a file comes into being: under another name, whole and synced, then renamed.
@@ -139,6 +158,11 @@ impl Upkeep {
         self.doomed.is_empty() && self.removable.is_empty() && !self.names_unsynced
     }
 
+    /// A file is removed soon: nothing lists it.
+    pub(super) fn remove(&mut self, file: FileName) {
+        self.removable.push_back(file);
+    }
+
     fn may_try(&self, now: Now) -> bool {
         self.retry_at.is_none_or(|at| at <= now.mono)
     }
@@ -166,6 +190,7 @@ impl Log {
             Task::SyncDir => Some(DiskOp::SyncDir),
             Task::Space => Some(DiskOp::Space),
             Task::Compact => self.compaction_operation(now),
+            Task::Survey => self.survey_operation(),
         }
     }
 
@@ -176,7 +201,15 @@ impl Log {
         result: Result<DiskDone, DiskError>,
     ) -> Result<(), LogError> {
         match (std::mem::take(&mut self.upkeep.task), result) {
-            (Task::Compact, result) => self.on_compacted(now, result)?,
+            (Task::Compact, result) => {
+                self.rest(now, 0);
+                self.on_compacted(now, result)?;
+            }
+            (Task::Survey, result) => {
+                let is_scrub = self.upkeep.survey.as_ref().is_some_and(Survey::is_scrub);
+                self.rest(now, if is_scrub { SLICE_BYTES } else { 0 });
+                self.on_surveyed(now, result)?;
+            }
             (Task::Prepare(segment, _), Err(DiskError::Full)) => {
                 if self.segments.is_empty() {
                     return Err(LogError::NoRoom { bytes: segment.bytes });
@@ -217,12 +250,36 @@ impl Log {
     pub(super) fn upkeep_deadline(&self) -> Option<Mono> {
         let looks = self.full || self.status.groups != self.upkeep.groups_at_look;
         let space = looks.then_some(self.upkeep.space_due);
-        [space, self.upkeep.retry_at].into_iter().flatten().min()
+        let job = self.upkeep.rests_until.or(self.scrub_deadline());
+        // A job waits for room too.
+        let job = job.map(|at| self.upkeep.retry_at.map_or(at, |retry_at| at.max(retry_at)));
+        [space, self.upkeep.retry_at, job].into_iter().flatten().min()
+    }
+
+    /// After a step of a compaction or a survey, the disk is left to those who wait for it; unless
+    /// space gets scarce. The scrub of `scrubbed` bytes takes its time in any case.
+    fn rest(&mut self, now: Now, scrubbed: usize) {
+        let took_us = now.mono.0.saturating_sub(self.upkeep.begun.0);
+        let rest_us = if self.is_pressed() { 0 } else { took_us * REST_TIMES };
+        let scrub_us = to_u64(scrubbed) * 1_000_000 / SCRUB_BYTES_A_SECOND;
+        let rest_us = rest_us.min(REST_MS_MAX * 1_000).max(scrub_us);
+        self.upkeep.rests_until = (rest_us > 0).then_some(Mono(now.mono.0 + rest_us));
+    }
+
+    /// Whether dead records take more room than they should: as much as live ones, beside what is
+    /// being filled, kept ready and compacted.
+    fn is_pressed(&self) -> bool {
+        let segments = self.segments.values();
+        let used: u64 = segments.clone().map(|held| held.segment.bytes).sum();
+        let live: u64 = segments.map(|held| held.live).sum();
+        self.full || used > 2 * live + PRESSED_SEGMENTS * self.config.segment_bytes
     }
 
     /// A segment is given up: it is removed as soon as MANIFEST lists it no more.
     pub(super) fn doom(&mut self, number: u32) {
-        self.segments.remove(&number);
+        if self.segments.remove(&number).is_some_and(|held| held.sidecar) {
+            self.upkeep.remove(FileName::Sidecar(number));
+        }
         self.filters.remove(&number);
         self.upkeep.doomed.push(number);
         self.upkeep.dirty = true;
@@ -267,10 +324,10 @@ impl Log {
         {
             return task;
         }
-        if let Some(number) = self.upkeep.removable.pop_front() {
+        if let Some(file) = self.upkeep.removable.pop_front() {
             self.upkeep.names_unsynced = true;
             self.upkeep.freed = true;
-            return Task::Remove(FileName::Segment(number));
+            return Task::Remove(file);
         }
         if self.upkeep.names_unsynced {
             return Task::SyncDir;
@@ -280,11 +337,27 @@ impl Log {
             self.upkeep.groups_at_look = self.status.groups;
             return Task::Space;
         }
-        if self.upkeep.may_try(now) && self.compaction_has_work() {
+        self.choose_job(now)
+    }
+
+    /// Sidecars first: there is one to make for each segment, and starts wait for them. The scrub
+    /// comes last: it has no end.
+    fn choose_job(&mut self, now: Now) -> Task {
+        if self.upkeep.rests_until.is_some_and(|at| at > now.mono) || !self.upkeep.may_try(now) {
+            return Task::None;
+        }
+        self.upkeep.rests_until = None;
+        let task = if self.sidecar_is_due() {
+            Task::Survey
+        } else if self.compaction_has_work() {
             Task::Compact
+        } else if self.scrub_is_due(now) {
+            Task::Survey
         } else {
             Task::None
-        }
+        };
+        self.upkeep.begun = now.mono;
+        task
     }
 
     /// Prepares a segment unless one is there.
@@ -320,6 +393,7 @@ impl Log {
                 damaged: false,
                 listed: false,
                 spare: true,
+                sidecar: false,
             },
         );
         self.upkeep.dirty = true;
@@ -349,7 +423,7 @@ impl Log {
         let (still, gone): (Vec<u32>, Vec<u32>) =
             self.upkeep.doomed.drain(..).partition(|number| listed.contains(number));
         self.upkeep.doomed = still;
-        self.upkeep.removable.extend(gone);
+        self.upkeep.removable.extend(gone.into_iter().map(FileName::Segment));
     }
 
     fn on_space(&mut self, now: Now, free: u64, total: u64) {
@@ -380,7 +454,7 @@ impl Task {
             }
             Self::Manifest(_, _, step) => (step.doing(), FileName::ManifestNew.to_string()),
             Self::Remove(file) => ("removing", file.to_string()),
-            Self::None | Self::SyncDir | Self::Space | Self::Compact => {
+            Self::None | Self::SyncDir | Self::Space | Self::Compact | Self::Survey => {
                 ("syncing or measuring", "the data directory".to_owned())
             }
         };

@@ -8,4 +8,5 @@ mod model;
 mod names;
 mod node;
 mod rot;
+mod sidecars;
 mod wal_every_offset;
