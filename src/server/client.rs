@@ -343,6 +343,7 @@ mod tests {
                 shards: 1,
                 detours: 0,
                 write_seq: &self.write_seq,
+                gauges: &wire::Gauges::default(),
             };
             let (asked, room) = (&mut self.asked, self.room);
             self.client.advance(Mono(0), &facts, |number, request| {

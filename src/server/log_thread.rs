@@ -19,9 +19,13 @@ use super::shared::Shared;
 use crate::cluster::ControlRecord;
 use crate::shard::{Seq, ShardId};
 use crate::store::{
-    Disk, DiskOp, Event, FileName, IoId, Log, LogBatch, LogConfig, LogError, Recovered,
+    Disk, DiskOp, Event, FileName, IoId, Log, LogBatch, LogConfig, LogError, LogStatus, Recovered,
 };
 use crate::time::Mono;
+
+/// While the log is busy its status is shown this often, in milliseconds: it is a sum over all
+/// segments.
+const STATUS_MS: u64 = 20;
 
 /// What waits for the log thread.
 #[derive(Debug, Default)]
@@ -203,11 +207,17 @@ fn serve(shared: &Arc<Shared>, open: OpenLog, elsewhere: Sender<(IoId, DiskOp)>)
     let OpenLog { mut log, files, done, .. } = open;
     let mut disk = LogDisk { files, done, elsewhere: Some(elsewhere) };
     let mut letters = Vec::new();
+    let mut status_due = Mono::default();
     let mut finishing: Vec<Sender<()>> = Vec::new();
     loop {
         log.pump(shared.clock.now(), &mut disk);
         if !deliver(shared, &mut log) {
             return;
+        }
+        let now = shared.clock.mono();
+        if now >= status_due || log.is_idle() {
+            show(shared, &log.status());
+            status_due = now.plus_ms(STATUS_MS);
         }
         if log.is_idle() {
             for sender in finishing.drain(..) {
@@ -270,8 +280,28 @@ fn deliver(shared: &Shared, log: &mut Log) -> bool {
             Event::Recovered(_) => unreachable!("a log is recovered before its thread starts"),
         }
     }
-    *shared.log_status.lock().unwrap_or_else(PoisonError::into_inner) = log.status();
     true
+}
+
+/// Lets others see what the log holds and has done.
+fn show(shared: &Shared, status: &LogStatus) {
+    shared.gauges.set([
+        status.segments,
+        status.file_bytes,
+        status.live_bytes,
+        status.appended_bytes,
+        status.moved_bytes,
+        status.compactions,
+        u64::from(status.is_compacting),
+        status.syncs,
+        status.sidecars_due,
+        status.surveyed_bytes,
+        status.scrubs,
+        status.damaged_regions,
+        u64::from(status.full),
+        status.records,
+    ]);
+    *shared.log_status.lock().unwrap_or_else(PoisonError::into_inner) = *status;
 }
 
 fn until(at: Mono, clock: Clock) -> Duration {

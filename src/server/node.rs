@@ -41,7 +41,7 @@ use crate::limits;
 use crate::shard::{self, Shard, ShardConfig, ShardId};
 use crate::store::{LogConfig, LogError, LogStatus, Recovered, RecoveredShard};
 use crate::turn::Worker;
-use crate::wire::Facts;
+use crate::wire::{Facts, Gauges};
 
 /// What a node shares with others of its process.
 #[derive(Clone, Debug, Default)]
@@ -513,6 +513,7 @@ fn share(
         loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
         log: LogQueue::default(),
         log_status: Mutex::default(),
+        gauges: Gauges::default(),
         control: Mailbox::default(),
         readers: Readers::default(),
         peers: Peers::default(),

@@ -330,6 +330,7 @@ impl Shell {
             shards: shared.shard_count(),
             detours: shared.metrics.detours.count(),
             write_seq: &shared.write_seq,
+            gauges: &shared.gauges,
         }
     }
 

@@ -23,6 +23,7 @@ use crate::cluster::{Secret, View};
 use crate::config::Config;
 use crate::shard::ShardId;
 use crate::store::LogStatus;
+use crate::wire::Gauges;
 
 /// How far a node is in its life. Only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) loads: Vec<AtomicUsize>,
     pub(crate) log: LogQueue,
     pub(crate) log_status: Mutex<LogStatus>,
+    /// The same for clients to see.
+    pub(crate) gauges: Gauges,
     pub(crate) control: Mailbox<ControlMail>,
     pub(crate) readers: Readers,
     pub(crate) peers: Peers,

@@ -26,7 +26,7 @@ use crate::store::{
 use crate::time::{Mono, Now};
 use crate::turn::{HeldBack, Turn, Worker};
 use crate::wire::peer::{self, Frame, Greeting, Link};
-use crate::wire::{Call, Connection, Facts};
+use crate::wire::{Call, Connection, Facts, Gauges};
 
 /// Bytes of most frames: their buffers need not grow.
 const FRAME_BYTES: usize = 256;
@@ -100,6 +100,7 @@ struct Running {
     next_call: u64,
     questions: Questions,
     write_seq: AtomicU64,
+    gauges: Gauges,
     started_unix_ms: u64,
 }
 
@@ -405,6 +406,7 @@ impl Process {
             next_call: 0,
             questions: Questions::default(),
             write_seq: Facts::first_write_seq(now.unix_ms),
+            gauges: Gauges::default(),
             started_unix_ms: now.unix_ms,
         };
         out.push(Effect::Recovered(Box::new(found.damage), clocks));
@@ -526,6 +528,7 @@ impl Running {
                 shards: birth.shards,
                 detours: 0,
                 write_seq: &self.write_seq,
+                gauges: &self.gauges,
             };
             guest.connection.encode(call, &facts, &mut bytes);
         }

@@ -182,7 +182,8 @@ impl Index {
         found.map(change).is_some()
     }
 
-    /// Changes entries, wherever they are; `change` says of each whether it did. Returns of how many.
+    /// Changes entries, wherever they are; `change` says of each whether it did. Returns how many
+    /// it changed.
     pub(super) fn change_all(&mut self, mut change: impl FnMut(&mut Entry) -> bool) -> usize {
         self.buckets.values_mut().flatten().filter_map(|entry| change(entry).then_some(())).count()
     }

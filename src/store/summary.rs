@@ -360,3 +360,91 @@ fn decode_entry(bytes: &[u8; ENTRY_BYTES], segment: &Segment) -> Option<Draft> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causality::{Actor, Dot, Entry, Object};
+    use crate::hash::Key;
+    use crate::shard::Record;
+    use crate::store::record::{Placing, encode_write, seal, verify};
+
+    const NODE: NodeId = NodeId([7; 16]);
+
+    fn segment() -> Segment {
+        let (number, salt, bytes) = (0x0101, 0x2222_2222, 4096);
+        Segment { number, salt, cold: false, bytes, first: 5, next: 6, least_lsn: 5 }
+    }
+
+    /// One Write as it lies at the beginning of the segment.
+    fn written() -> (Header, Bytes) {
+        let dot = Dot { actor: Actor(9), seq: 3 };
+        let entries = vec![Entry::register(dot, Hlc(77), Bytes::from_static(b"value"))];
+        let object = Object { entries, ..Object::default() };
+        let (key, partition) = (Key::plain("key"), PartitionId(2));
+        let (dots, removed) = (vec![dot], Vec::new());
+        let record = Record { key, partition, object, dots, removed, stamp: None };
+        let mut bytes = BytesMut::new();
+        encode_write(&mut bytes, &record);
+        let placing = Placing { lsn: 5, index: 0, after_sync: true, starts_group: true };
+        seal(&mut bytes, placing, segment().seed(), 64);
+        let bytes = bytes.freeze();
+        (verify(&bytes, segment().seed(), 64).unwrap(), bytes)
+    }
+
+    fn sidecar() -> Bytes {
+        let (header, bytes) = written();
+        let mut builder = SidecarBuilder::new(NODE, segment());
+        builder.add(&header, &bytes, 64).unwrap();
+        builder.sum();
+        builder.finish(64 + u64::from(header.length))
+    }
+
+    #[test]
+    fn the_bytes_of_a_sidecar_are_those_of_the_document() {
+        let (header, _) = written();
+        let bytes = sidecar();
+        let u64_at = |at| u64::from_le_bytes(array_at(&bytes, at).unwrap());
+        assert_eq!(&bytes[..16], b"PEERIDX1\x01\0\0\0\x01\x01\0\0");
+        assert_eq!(bytes[16..32], NODE.0);
+        assert_eq!(bytes[32..40], [0x22, 0x22, 0x22, 0x22, 0, 0, 0, 0]);
+        assert_eq!([40, 48, 56, 64, 72].map(u64_at), [4096, 5, 6, 5, 0]);
+        let place = Place::new(0x0101, 64, u64::from(header.length));
+        assert_eq!([80, 88, 104].map(u64_at), [header.token.0, 5, place.0]);
+        assert_eq!(u64_at(96), mark_of(&Key::plain("key")));
+        assert_eq!(bytes[112..120], [0, 0, 0, 0, 2, 0, 1, 0]);
+        let end = bytes.len();
+        let rest = usize::try_from(u32::from_le_bytes(array_at(&bytes, end - 8).unwrap())).unwrap();
+        assert_eq!(120 + rest + 8, end);
+        let crc = crc32c::crc32c(&bytes[..end - 4]);
+        assert_eq!(array_at(&bytes, end - 4), Some(crc.to_le_bytes()));
+    }
+
+    #[test]
+    fn a_sidecar_comes_back_for_its_own_segment_only() {
+        let bytes = sidecar();
+        let (header, _) = written();
+        let (summary, end) = Summary::decode(&bytes, NODE, &segment()).unwrap();
+        assert_eq!(end, 64 + u64::from(header.length));
+        assert_eq!((summary.records, summary.hlc, summary.overhead), (1, Hlc(77), 0));
+        assert_eq!(summary.drafts[0].state, State::Live);
+        assert!(summary.clocks[&PartitionId(2)].contains(Dot { actor: Actor(9), seq: 3 }));
+        let changes: [fn(&mut Segment); 6] = [
+            |segment| segment.number += 1,
+            |segment| segment.salt += 1,
+            |segment| segment.cold = true,
+            |segment| segment.bytes += 4096,
+            |segment| segment.next += 1,
+            |segment| segment.first += 1,
+        ];
+        for (index, change) in changes.iter().enumerate() {
+            let mut other = segment();
+            change(&mut other);
+            assert!(Summary::decode(&bytes, NODE, &other).is_none(), "change {index}");
+        }
+        assert!(Summary::decode(&bytes, NodeId([8; 16]), &segment()).is_none());
+        for length in 0..bytes.len() {
+            assert!(Summary::decode(&bytes.slice(..length), NODE, &segment()).is_none());
+        }
+    }
+}

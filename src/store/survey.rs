@@ -67,7 +67,7 @@ impl Log {
         if self.full {
             return false;
         }
-        if self.upkeep.survey.as_ref().is_some_and(|survey| survey.sidecar.is_some()) {
+        if self.upkeep.survey.as_ref().is_some_and(|survey| !survey.is_scrub()) {
             return true;
         }
         let wants = |held: &&Held| self.is_sealed(held) && !held.damaged && !held.sidecar;

@@ -248,12 +248,16 @@ impl Log {
 
     /// When the upkeep has something to do though nothing happens.
     pub(super) fn upkeep_deadline(&self) -> Option<Mono> {
-        let looks = self.full || self.status.groups != self.upkeep.groups_at_look;
-        let space = looks.then_some(self.upkeep.space_due);
+        let space = self.looks_at_space().then_some(self.upkeep.space_due);
         let job = self.upkeep.rests_until.or(self.scrub_deadline());
         // A job waits for room too.
         let job = job.map(|at| self.upkeep.retry_at.map_or(at, |retry_at| at.max(retry_at)));
         [space, self.upkeep.retry_at, job].into_iter().flatten().min()
+    }
+
+    /// Whether the free space is watched: it may have changed.
+    fn looks_at_space(&self) -> bool {
+        self.full || self.status.groups != self.upkeep.groups_at_look
     }
 
     /// After a step of a compaction or a survey, the disk is left to those who wait for it; unless
@@ -332,7 +336,8 @@ impl Log {
         if self.upkeep.names_unsynced {
             return Task::SyncDir;
         }
-        if self.upkeep_deadline().is_some() && self.upkeep.space_due <= now.mono {
+        let looks = self.looks_at_space() || self.upkeep.retry_at.is_some();
+        if looks && self.upkeep.space_due <= now.mono {
             self.upkeep.space_due = now.mono.plus_ms(SPACE_MS);
             self.upkeep.groups_at_look = self.status.groups;
             return Task::Space;

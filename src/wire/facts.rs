@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Gauges;
 use crate::cluster::View;
 use crate::config::Config;
 use crate::time::Now;
@@ -33,6 +34,8 @@ pub struct Facts<'a> {
     pub detours: u64,
     /// The `seq` of the last write that this node answered; one for all of its threads.
     pub write_seq: &'a AtomicU64,
+    /// What the store holds and has done.
+    pub gauges: &'a Gauges,
 }
 
 impl Facts<'_> {

@@ -18,6 +18,7 @@
 mod call;
 mod check;
 mod facts;
+mod gauges;
 mod json;
 pub mod peer;
 mod renew;
@@ -33,6 +34,7 @@ use bytes::BytesMut;
 
 pub use call::{Call, reply_bytes};
 pub use facts::Facts;
+pub use gauges::Gauges;
 pub use resp::commands;
 
 use crate::api::{Access, Fault, Session, Tokens};

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Call, Connection, Facts};
+use super::{Call, Connection, Facts, Gauges};
 use crate::api::{
     Conflicts, Expiry, Explained, Fault, Holding, Op, Page, Read, Replica, Reply, Request, Written,
 };
@@ -143,6 +143,7 @@ impl World {
             shards: 1,
             detours: 0,
             write_seq: &AtomicU64::new(4_096_000 + self.node.writes),
+            gauges: &Gauges::default(),
         };
         connection.encode(call, &facts, out);
         self.node.writes = facts.write_seq.load(std::sync::atomic::Ordering::Relaxed) - 4_096_000;

@@ -63,7 +63,8 @@ def connect():
 
 def command(number):
     key = b"key:%09d" % number
-    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$100\r\n%s\r\n" % (len(key), key, random.randbytes(50).hex().encode())
+    value = random.randbytes(50).hex().encode()
+    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$100\r\n%s\r\n" % (len(key), key, value)
 
 
 def fill(part):
@@ -117,7 +118,8 @@ def log_bytes():
 
 
 def run(target, arguments):
-    workers = [multiprocessing.Process(target=target, args=(part, *arguments)) for part in range(WRITERS)]
+    process = multiprocessing.Process
+    workers = [process(target=target, args=(part, *arguments)) for part in range(WRITERS)]
     for worker in workers:
         worker.start()
     return workers
@@ -161,13 +163,15 @@ p50, p99, worst = percentile(0.5), percentile(0.99), max(counts)
 facts = info()
 appended, moved = int(facts["storage_appended_bytes"]), int(facts["storage_moved_bytes"])
 held, live = at_most
-print(f"{total:,} overwrites, {total / SECONDS:,.0f} a second, {sum(part[1] for part in results)} refused")
+refused = sum(part[1] for part in results)
+print(f"{total:,} overwrites, {total / SECONDS:,.0f} a second, {refused} refused")
 print(f"segments compacted: {facts['storage_segments_compacted']}, write amplification "
       f"{(appended + moved) / appended:.2f}")
-print(f"space: {held / 1e6:,.0f} MB of log, {live / 1e6:,.0f} MB live at the worst moment: live / {live / held:.2f}")
+print(f"space: {held / 1e6:,.0f} MB of log, {live / 1e6:,.0f} MB live at the worst moment: "
+      f"live / {live / held:.2f}")
 print(f"p99: {p99:,} us, median {p50:,} us, worst {worst:,} us: {p99 / p50:.1f} x the median")
 wrong = []
-if sum(part[1] for part in results):
+if refused:
     wrong.append("writes were refused")
 if held > 2 * live + 5 * SEGMENT:
     wrong.append("the log takes more than live / 0.5 and five segments")
@@ -177,14 +181,16 @@ print("; ".join(wrong) or "within bounds", flush=True)
 sys.exit(bool(wrong))
 PY
 status=0
-python3 "$work/load.py" "${port[0]}" "$keys" "$seconds" "$data/n1/log" "$segment" | tee "$work/figures" \
-    || status=1
+python3 "$work/load.py" "${port[0]}" "$keys" "$seconds" "$data/n1/log" "$segment" || status=1
 
 kill_node n1
 begun=$(date +%s%N)
 start n1 "${port[0]}" "${port[1]}" --segment-bytes "$segment"
 until ask "${port[0]}" '{"cmd":"GET","key":"key:000000007"}' 2>/dev/null | grep -q '"value"'; do
-    [ $((($(date +%s%N) - begun) / 1000000000)) -lt 60 ] || { cat "$work/n1.log"; fail "no read in 60 s"; }
+    if [ $((($(date +%s%N) - begun) / 1000000000)) -ge 60 ]; then
+        cat "$work/n1.log"
+        fail "no read in 60 s"
+    fi
     sleep 0.02
 done
 restart_ms=$((($(date +%s%N) - begun) / 1000000))

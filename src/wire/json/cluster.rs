@@ -1,5 +1,6 @@
 //! What INFO, STATUS and RING show in JSON: this node, its cluster, the ring.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::BytesMut;
@@ -40,8 +41,40 @@ pub(super) fn put_info(out: &mut BytesMut, facts: &Facts<'_>) {
             "value_bytes_max": facts.config.value_bytes_max,
             "durability": facts.config.durability,
             "uptime_seconds": uptime_ms / 1_000,
+            "storage": storage(facts),
         }),
     );
+}
+
+/// What the store of this node holds and has done; INFO over RESP has the same names.
+fn storage(facts: &Facts<'_>) -> Value {
+    let figures = facts.gauges.figures();
+    let named = figures.map(|(name, figure)| {
+        (name.trim_start_matches("storage_").to_owned(), Value::from(figure))
+    });
+    Value::Object(named.collect())
+}
+
+/// What an operator should know of the store of this node.
+fn storage_notes(facts: &Facts<'_>) -> Vec<String> {
+    let figures: BTreeMap<&str, u64> = facts.gauges.figures().collect();
+    let figure = |name: &str| figures.get(name).copied().unwrap_or(0);
+    let mut notes = Vec::new();
+    if figure("storage_full") > 0 {
+        notes.push("the disk is full: new values are refused until there is room".to_owned());
+    }
+    let damaged = figure("storage_damaged_places");
+    if damaged > 0 {
+        notes.push(format!(
+            "the scrub found {damaged} damaged places since the start; the keys \
+            there answer from other nodes"
+        ));
+    }
+    if figure("storage_compacting") > 0 {
+        let (files, live) = (figure("storage_file_bytes"), figure("storage_live_bytes"));
+        notes.push(format!("a compaction is under way: {files} bytes in files, {live} live"));
+    }
+    notes
 }
 
 /// STATUS: the cluster as this node sees it.
@@ -54,10 +87,11 @@ pub(super) fn put_status(out: &mut BytesMut, facts: &Facts<'_>) {
     };
     let layout = view.layout.as_deref();
     let owned = layout.map(|layout| layout.owned_by(view.me));
-    let mut notes = vec!["level sloppy behaves as quorum until fallback nodes exist"];
+    let mut notes = storage_notes(facts);
     if owned == Some(0) {
-        notes.insert(0, OWNS_NOTHING);
+        notes.insert(0, OWNS_NOTHING.to_owned());
     }
+    notes.push("level sloppy behaves as quorum until fallback nodes exist".to_owned());
     put(
         out,
         &json!({
@@ -71,6 +105,7 @@ pub(super) fn put_status(out: &mut BytesMut, facts: &Facts<'_>) {
             "partitions": layout.map(|layout| layout.partitions),
             "replicas": layout.map(|layout| layout.replicas),
             "mints": view.actor.map(|actor| actor.to_string()),
+            "storage": storage(facts),
             "members": members(facts),
             "notes": notes,
         }),

@@ -216,10 +216,11 @@ fn matches(pattern: &[u8], name: &str) -> bool {
 
 /// The reply to INFO: the sections that were asked for, all without any.
 pub(super) fn put_info(writer: &mut Writer<'_>, sections: &[Bytes], facts: &Facts<'_>) {
-    const SECTIONS: [(&str, Section); 7] = [
+    const SECTIONS: [(&str, Section); 8] = [
         ("Server", server_section),
         ("Clients", clients_section),
         ("Persistence", persistence_section),
+        ("Storage", storage_section),
         ("Replication", replication_section),
         ("Cluster", cluster_section),
         ("Peerage", peerage_section),
@@ -270,6 +271,12 @@ fn persistence_section(text: &mut String, facts: &Facts<'_>) {
     let loading = u8::from(facts.view.phase != Phase::Member);
     put_line(text, format_args!("loading:{loading}"));
     put_line(text, format_args!("aof_enabled:1"));
+}
+
+fn storage_section(text: &mut String, facts: &Facts<'_>) {
+    for (name, figure) in facts.gauges.figures() {
+        put_line(text, format_args!("{name}:{figure}"));
+    }
 }
 
 /// Every node takes writes, which is what `role:master` tells a client.
