@@ -112,6 +112,8 @@ impl World {
                     self.complain(COUNTED, text);
                 }
                 let partitions = self.scenario.options.partitions;
+                // What is over by now may be missing, with what it had replaced.
+                self.note_time();
                 self.history.walked(&walk, |key| key.token.partition(partitions));
             }
             Look::Count { exactly, .. } => {

@@ -214,6 +214,7 @@ impl Options {
         // The others must have rows of their own without it.
         let may_come_later = options.replicas < 4 && rng.random_range(0..4_u8) == 0;
         options.newcomers = usize::from(may_come_later);
+        options.looks = [0, 10, 30, 100][rng.random_range(0..4)];
         options
     }
 }
