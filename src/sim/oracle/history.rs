@@ -297,7 +297,7 @@ impl History {
         for &other in replaced {
             past.insert(other);
             if let Some(event) = self.events.get(&(partition, other)) {
-                past.extend(&event.past);
+                past.extend(event.past.iter().filter(|_| !event.past_is_forgotten));
             } else {
                 let text = format!("{dot} replaced {other}, which nobody minted");
                 self.violate("D4 contexts are sound", key, text);
@@ -306,10 +306,10 @@ impl History {
         past
     }
 
-    /// What those who made these events knew of, or of a copy of it.
+    /// What those who made these events knew of, or of a copy of it, whoever has forgotten it since.
     fn copies_of(&self, partition: PartitionId, dots: &[Dot]) -> BTreeSet<Dot> {
         let events = dots.iter().filter_map(|dot| self.events.get(&(partition, *dot)));
-        events.flat_map(|event| &event.copies).copied().collect()
+        events.flat_map(|event| event.past.iter().chain(&event.copies)).copied().collect()
     }
 
     /// What the deletes of a key that are not answered yet say that they have seen.
@@ -400,7 +400,11 @@ impl History {
             for dot in copies {
                 let event = self.events.get(&(partition, *dot));
                 let past = event.into_iter().flat_map(|event| &event.past).chain([dot]);
-                if copies.len() == 1 {
+                if copies.len() > 1 {
+                    // Which of them it was nobody knows.
+                } else if event.is_some_and(|event| event.past_is_forgotten) {
+                    seen.surely.insert(*dot);
+                } else {
                     seen.surely.extend(past.clone());
                 }
                 seen.at_most.extend(past);

@@ -82,6 +82,37 @@ fn a_refused_write_must_never_be_there() {
     assert_eq!(history.violations()[0].invariant, "V1 refused is never applied");
 }
 
+/// The one node that knew what the second write had replaced has lost that knowledge to rot. Who
+/// writes on top of what is left of it does not know it either.
+#[test]
+fn what_a_rotten_log_forgot_is_not_known_to_those_who_write_on_top_of_it() {
+    for rotten in [false, true] {
+        let (mut history, key) = two_writes(&[dot(1, 1)], Claim::Known);
+        if rotten {
+            history.forgot(0);
+        }
+        history.stored(1, HOME, dot(2, 1));
+        let seen = history.seen_by(HOME, &key, &[value(2)]);
+        history.begin(WriteId(3), key.clone(), Claim::Seen(seen), false);
+        history.minted(Mint {
+            partition: HOME,
+            dot: dot(2, 2),
+            key: &key,
+            value: Some(&value(3)),
+            expiry_ms: 0,
+            replaced: &[dot(2, 1)],
+            at_the_cap: false,
+            write: Some(WriteId(3)),
+        });
+        history.stored(1, HOME, dot(2, 2));
+        history.settled(HOME, &key, &[value(3)]);
+        assert_eq!(found(&history), Vec::<&str>::new(), "what is gone may be gone");
+        history.settled(HOME, &key, &[value(1), value(3)]);
+        let expected = if rotten { vec![] } else { vec!["T1 nothing replaced returns"] };
+        assert_eq!(found(&history), expected);
+    }
+}
+
 #[test]
 fn a_value_that_nobody_wrote_is_found() {
     let (mut history, key) = two_writes(&[], Claim::Known);
