@@ -60,6 +60,21 @@ pub struct Config {
     pub value_bytes_max: usize,
     /// Bytes of one log segment.
     pub segment_bytes: u64,
+    /// Connections of clients.
+    pub connections_max: usize,
+    /// Connections of clients from one address; of IPv6 from one /64. Default: 1,000, and no bound
+    /// for this machine.
+    pub connections_per_address_max: Option<usize>,
+    /// Milliseconds in which the first request of a connection must begin.
+    pub first_request_ms: u64,
+    /// Milliseconds in which a client must show its token, where one is needed.
+    pub auth_ms: u64,
+    /// Milliseconds from the first byte of a request to its last; large ones have more.
+    pub request_ms: u64,
+    /// Milliseconds in which answers must be read; who reads on has more.
+    pub unread_ms: u64,
+    /// Bytes that all connections of clients may keep: parts of requests, unread answers.
+    pub client_bytes_max: usize,
     /// Whether the `debug` flag of requests injects faults.
     pub allow_fault_injection: bool,
 }
@@ -83,6 +98,13 @@ impl Default for Config {
             partitions: limits::PARTITIONS_DEFAULT,
             value_bytes_max: limits::VALUE_BYTES_MAX_DEFAULT,
             segment_bytes: limits::SEGMENT_BYTES,
+            connections_max: limits::CONNECTIONS_MAX_DEFAULT,
+            connections_per_address_max: None,
+            first_request_ms: limits::FIRST_REQUEST_MS_DEFAULT,
+            auth_ms: limits::AUTH_MS_DEFAULT,
+            request_ms: limits::REQUEST_MS_DEFAULT,
+            unread_ms: limits::UNREAD_MS_DEFAULT,
+            client_bytes_max: limits::CLIENT_BYTES_MAX_DEFAULT,
             allow_fault_injection: false,
         }
     }

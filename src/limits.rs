@@ -67,8 +67,37 @@ pub const STRANGER_REPLY_BYTES_MAX: usize = 1024;
 pub const AUTH_FAILURES_MAX: u32 = 5;
 /// How long wrong tokens count, and how long an address that sent too many waits, in milliseconds.
 pub const AUTH_FAILURES_MS: u64 = 60_000;
-/// Connections of clients that one node serves.
-pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections of clients that one node serves by default.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
+/// Most connections that any setting may allow.
+pub const CONNECTIONS_CEILING: usize = 100_000;
+/// Connections from one address by default, of IPv6 from one /64; this machine has no such bound.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_000;
+/// Connections beyond these numbers that are kept for this machine, so that an operator gets in.
+pub const CONNECTIONS_RESERVED: usize = 16;
+/// Time for the first request of a connection by default, in milliseconds.
+pub const FIRST_REQUEST_MS_DEFAULT: u64 = 60_000;
+/// Time to show a token by default, in milliseconds.
+pub const AUTH_MS_DEFAULT: u64 = 10_000;
+/// Time from the first byte of a request to its last by default, in milliseconds.
+pub const REQUEST_MS_DEFAULT: u64 = 30_000;
+/// Time in which answers must be read by default, in milliseconds.
+pub const UNREAD_MS_DEFAULT: u64 = 30_000;
+/// Longest of these times that a setting may give, in milliseconds: a day.
+pub const PATIENCE_MS_CEILING: u64 = 24 * 3600 * 1000;
+/// Bytes in a millisecond that give a request, or a reader, so much more time: slower is too slow.
+pub const SLOW_BYTES_PER_MS: u64 = 16;
+/// Time between two looks at all connections, in milliseconds.
+pub const SWEEP_MS: u64 = 250;
+/// Bytes that all connections of a node may keep by default: parts of requests, unread answers.
+pub const CLIENT_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
+/// Least bytes that a setting may give them.
+pub const CLIENT_BYTES_MIN: usize = 16 * 1024 * 1024;
+/// Above that number, a connection that keeps bytes and has not moved for so long is closed, in
+/// milliseconds; those first that keep most.
+pub const PRESSED_MS: u64 = 1_000;
+/// Bytes that one read of a socket takes above that number.
+pub const PRESSED_READ_BYTES: usize = 4 * 1024;
 /// Clients above that number who are told so at one time; further ones are closed without a word.
 pub const REFUSALS_MAX: usize = 64;
 /// Time in which such a client can say which protocol it speaks, and read the refusal, in

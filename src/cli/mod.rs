@@ -8,6 +8,7 @@ mod argument;
 mod batch;
 mod bench;
 mod client;
+mod client_settings;
 mod dev;
 mod export;
 mod failure;

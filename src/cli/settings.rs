@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::client_settings::ClientSettings;
 use super::failure::Failure;
 use crate::config::{Config, Durability};
 use crate::limits;
@@ -78,6 +79,8 @@ pub(crate) struct Settings {
     #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true")]
     allow_fault_injection: Option<bool>,
+    #[command(flatten)]
+    clients: ClientSettings,
 }
 
 /// The durability levels as words of the command line.
@@ -115,6 +118,7 @@ impl Settings {
     /// `base` with everything that was given in its place.
     fn over(&self, base: Config) -> Config {
         let given = self.clone();
+        let base = given.clients.over(base);
         Config {
             node_id: given.node_id.or(base.node_id),
             data_dir: given.data_dir.unwrap_or(base.data_dir),
@@ -135,6 +139,7 @@ impl Settings {
             allow_fault_injection: given
                 .allow_fault_injection
                 .unwrap_or(base.allow_fault_injection),
+            ..base
         }
     }
 }
@@ -200,6 +205,16 @@ mod tests {
         assert_eq!(config.replicas, Config::default().replicas);
         let config = settings("--seed 127.0.0.1:2").over(config);
         assert_eq!(config.seeds, ["127.0.0.1:2"]);
+    }
+
+    #[test]
+    fn the_bounds_of_clients_are_settings_as_the_others() {
+        let base = file("unread_ms = 5\nconnections_max = 7\n").unwrap();
+        let config = settings("--connections-max 8 --connections-per-address-max 2").over(base);
+        assert_eq!(config.connections_max, 8);
+        assert_eq!(config.connections_per_address_max, Some(2));
+        assert_eq!(config.unread_ms, 5);
+        assert_eq!(config.request_ms, Config::default().request_ms);
     }
 
     #[test]

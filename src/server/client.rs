@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::patience::Sight;
 use crate::api::{Reply, Request, Tokens};
 use crate::limits::{
     CONNECTION_REPLY_BYTES_MAX, CONNECTION_REQUESTS_MAX, STRANGER_REPLY_BYTES_MAX,
@@ -48,6 +49,9 @@ pub(crate) struct Client {
     reply_bytes: usize,
     /// What stopped the last [`Client::advance`] before everything was asked.
     stall: Option<Stall>,
+    /// Bytes that came and that went, ever.
+    heard_bytes: u64,
+    told_bytes: u64,
     /// The client will send nothing more.
     ended: bool,
     /// Nothing more is taken from the client, whatever it sent.
@@ -101,6 +105,8 @@ impl Client {
             held_bytes: 0,
             reply_bytes: CONNECTION_REPLY_BYTES_MAX / REQUESTS_FIRST,
             stall: None,
+            heard_bytes: 0,
+            told_bytes: 0,
             ended: false,
             closing: false,
         }
@@ -124,6 +130,7 @@ impl Client {
 
     /// Bytes that arrived.
     pub(crate) fn on_bytes(&mut self, bytes: &[u8]) {
+        self.heard_bytes += bytes.len() as u64;
         self.incoming.extend_from_slice(bytes);
     }
 
@@ -135,6 +142,37 @@ impl Client {
     /// Takes nothing more from the client, and ends once what it asked is answered.
     pub(crate) fn close(&mut self) {
         self.closing = true;
+    }
+
+    /// Takes nothing more from the client, and tells it why, where no answer is before that.
+    /// Returns whether it could be told.
+    pub(crate) fn dismiss(&mut self, text: &str) -> bool {
+        self.closing = true;
+        let is_free = self.calls.is_empty() && self.outgoing.is_empty();
+        if is_free {
+            self.codec.put_farewell(text, &mut self.outgoing);
+        }
+        is_free
+    }
+
+    /// How far it is, for who decides whether it takes too long.
+    pub(crate) fn sight(&self) -> Sight {
+        let waits = u64::try_from(self.calls.len()).expect("calls that wait are bounded");
+        Sight {
+            is_let_in: self.codec.is_let_in(),
+            calls: self.first_call + waits,
+            is_partial: self.stall.is_none()
+                && !self.closing
+                && (!self.incoming.is_empty() || self.codec.is_inside()),
+            heard_bytes: self.heard_bytes,
+            is_unread: !self.outgoing.is_empty(),
+            told_bytes: self.told_bytes,
+        }
+    }
+
+    /// Bytes of memory that it keeps: parts of requests, and answers that nobody has read.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.incoming.capacity() + self.outgoing.capacity() + self.held_bytes
     }
 
     /// The reply to a request, at the time of `unix_ms`. Replies to unknown requests are those to
@@ -215,7 +253,10 @@ impl Client {
         while !self.outgoing.is_empty() {
             match write(&self.outgoing) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => drop(self.outgoing.split_to(written)),
+                Ok(written) => {
+                    self.told_bytes += written as u64;
+                    drop(self.outgoing.split_to(written));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

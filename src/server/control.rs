@@ -220,22 +220,24 @@ async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
     let accepting = async {
         loop {
             let (stream, addr) = accept(&listener).await;
-            if !shared.guests.enter(shared.guests_max) {
-                shared.metrics.connections_refused.increment();
-                if let Some(refusal) = desk.refusal(stream) {
-                    bug::spawn(&shared, "a refusal", refusal);
+            let place = match shared.guests.enter(Origin::of(addr.ip())) {
+                Ok(place) => place,
+                Err(reason) => {
+                    shared.metrics.connections_refused.increment();
+                    if let Some(refusal) = desk.refusal(stream, reason) {
+                        bug::spawn(&shared, "a refusal", refusal);
+                    }
+                    continue;
                 }
-                continue;
-            }
+            };
             match stream.into_std() {
                 Ok(stream) => {
                     connection += 1;
                     shared.metrics.connections.increment();
                     let mailbox = &shared.shards[usize::from(shared.lightest().0)];
-                    let origin = Origin::of(addr.ip());
-                    mailbox.post(Mail::Client { stream, connection, origin }, 0);
+                    mailbox.post(Mail::Client { stream, connection, place }, 0);
                 }
-                Err(_) => shared.guests.leave(),
+                Err(_) => shared.guests.leave(place),
             }
         }
     };

@@ -6,13 +6,13 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::files::OPEN_MAX;
-use crate::limits::CONNECTIONS_MAX;
+use crate::limits::CONNECTIONS_RESERVED;
 
 /// Descriptors that are not for clients: segments, links to other nodes, listeners, runtimes.
-const RESERVE: usize = OPEN_MAX + 256;
+const RESERVE: usize = OPEN_MAX + 256 + CONNECTIONS_RESERVED;
 
-/// Raises the limit of open files, and returns how many clients fit below it.
-pub(super) fn connections_max() -> usize {
+/// Raises the limit of open files, and returns how many of `wanted` clients fit below it.
+pub(super) fn connections_max(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = match setrlimit(Resource::Nofile, raised) {
@@ -22,33 +22,35 @@ pub(super) fn connections_max() -> usize {
             limit.current
         }
     };
-    fitting(current)
+    fitting(current, wanted)
 }
 
-/// Clients that fit below a limit of open files; `None` = there is no limit.
-fn fitting(limit: Option<u64>) -> usize {
-    let Some(limit) = limit else { return CONNECTIONS_MAX };
+/// How many of `wanted` clients fit below a limit of open files; `None` = there is no limit.
+fn fitting(limit: Option<u64>, wanted: usize) -> usize {
+    let Some(limit) = limit else { return wanted };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     // Where the limit is small, half of it goes to clients.
-    limit.saturating_sub(RESERVE).max(limit / 2).min(CONNECTIONS_MAX)
+    limit.saturating_sub(RESERVE).max(limit / 2).min(wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const WANTED: usize = 10_000;
+
     #[test]
     fn clients_leave_descriptors_for_the_log() {
         let cases = [
-            (None, CONNECTIONS_MAX),
-            (Some(u64::MAX), CONNECTIONS_MAX),
-            (Some(20_000), CONNECTIONS_MAX),
+            (None, WANTED),
+            (Some(u64::MAX), WANTED),
+            (Some(20_000), WANTED),
             (Some(4_096), 4_096 - RESERVE),
             (Some(1_024), 512),
             (Some(256), 128),
         ];
         for (limit, expected) in cases {
-            assert_eq!(fitting(limit), expected, "{limit:?}");
+            assert_eq!(fitting(limit, WANTED), expected, "{limit:?}");
         }
     }
 }

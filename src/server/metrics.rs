@@ -36,6 +36,10 @@ pub struct Metrics {
     pub connections: Counter,
     /// Client connections closed at once because there were too many.
     pub connections_refused: Counter,
+    /// Client connections closed because a request, a token or a reader took too long.
+    pub connections_overdue: Counter,
+    /// Client connections closed because they kept most where memory for them was short.
+    pub connections_pressed_out: Counter,
     /// Requests of clients for a key that this node holds no copy of: one more hop each.
     pub detours: Counter,
     /// Links to other nodes that came up.

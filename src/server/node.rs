@@ -20,10 +20,10 @@ use tokio::sync::watch;
 use super::bug;
 use super::clock::Clock;
 use super::control::{self, Sockets};
-use super::descriptors;
 use super::directory::{Directory, DirectoryError};
 use super::exposure::Exposure;
 use super::files::Files;
+use super::guests::{Bounds, Guests};
 use super::link_control::LinkControl;
 use super::links::Peers;
 use super::log_thread::{self, LogQueue, OpenLog};
@@ -32,7 +32,7 @@ use super::metrics::Metrics;
 use super::origin::Failures;
 use super::readers::{self, READERS, Readers};
 use super::shard_thread;
-use super::shared::{Guests, Shared, Stage};
+use super::shared::{Shared, Stage};
 use crate::api::Tokens;
 use crate::causality::NodeId;
 use crate::cluster::{Cluster, Phase, Secret, Settings, View};
@@ -365,11 +365,38 @@ fn check(config: &Config) -> Result<(), StartError> {
         let (min, max) = segments.into_inner();
         return bad(format!("segment-bytes must be {min} to {max}"));
     }
+    check_clients(config)?;
     if config.cluster_port.is_none() && config.port.checked_add(CLUSTER_PORT_OFFSET).is_none() {
         let max = u16::MAX - CLUSTER_PORT_OFFSET;
         return bad(format!("give --cluster-port where the port is above {max}"));
     }
     Ok(())
+}
+
+/// The settings that keep clients in bounds.
+fn check_clients(config: &Config) -> Result<(), StartError> {
+    let connections = 1..=limits::CONNECTIONS_CEILING;
+    let times = 1..=limits::PATIENCE_MS_CEILING;
+    let per_address = config.connections_per_address_max;
+    let wrong = if !connections.contains(&config.connections_max) {
+        format!("connections-max must be 1 to {}", limits::CONNECTIONS_CEILING)
+    } else if per_address.is_some_and(|number| !connections.contains(&number)) {
+        format!("connections-per-address-max must be 1 to {}", limits::CONNECTIONS_CEILING)
+    } else if config.client_bytes_max < limits::CLIENT_BYTES_MIN {
+        format!("client-bytes-max must be {} at least", limits::CLIENT_BYTES_MIN)
+    } else {
+        let patience = [
+            ("first-request-ms", config.first_request_ms),
+            ("auth-ms", config.auth_ms),
+            ("request-ms", config.request_ms),
+            ("unread-ms", config.unread_ms),
+        ];
+        match patience.into_iter().find(|(_, ms)| !times.contains(ms)) {
+            Some((name, _)) => format!("{name} must be 1 to {}", limits::PATIENCE_MS_CEILING),
+            None => return Ok(()),
+        }
+    };
+    Err(StartError::BadConfig { text: wrong })
 }
 
 fn exposure(config: &Config, options: &NodeOptions) -> Exposure {
@@ -488,6 +515,7 @@ fn share(
         members: BTreeMap::new(),
     };
     let exposure = exposure(&config, &options);
+    let guests = Guests::new(Bounds::of(&config));
     Shared {
         host: config.host.to_string(),
         config,
@@ -506,8 +534,7 @@ fn share(
         failure: watch::Sender::new(None),
         view: watch::Sender::new(Arc::new(view)),
         metrics: Metrics::default(),
-        guests: Guests::default(),
-        guests_max: descriptors::connections_max(),
+        guests,
         write_seq: Facts::first_write_seq(started_unix_ms),
         shards: (0..shards).map(|_| Mailbox::default()).collect(),
         loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),

@@ -44,6 +44,12 @@ impl Origin {
             addr @ IpAddr::V4(_) => addr,
         })
     }
+
+    /// Whether it is this machine.
+    pub(crate) fn is_loopback(self) -> bool {
+        // All but the network of an IPv6 address is gone, and ::1 is alone in its own.
+        self.0.is_loopback() || self.0 == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    }
 }
 
 impl Failures {
@@ -98,6 +104,11 @@ mod tests {
         assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
         assert_eq!(origin("::ffff:10.0.0.1"), origin("10.0.0.1"));
         assert_ne!(origin("10.0.0.1"), origin("10.0.0.2"));
+        for text in ["127.0.0.1", "127.8.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(origin(text).is_loopback(), "{text}");
+        }
+        assert!(!origin("2001:db8::1").is_loopback());
+        assert!(!origin("10.0.0.1").is_loopback());
     }
 
     #[test]

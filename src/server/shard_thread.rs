@@ -25,25 +25,30 @@ use tokio::task::{LocalSet, yield_now};
 use super::bug;
 use super::client::{Client, Interest};
 use super::files::DiskResult;
+use super::guests::Place;
 use super::links::{self, Seat as LinkSeat};
-use super::origin::Origin;
+use super::patience::Watch;
 use super::shared::{Shared, Stage};
-use crate::api::{Op, Reply, Request};
+use super::sweep::sweep;
+use crate::api::{Fault, Op, Reply, Request};
 use crate::causality::NodeId;
 use crate::cluster::View;
-use crate::limits::{INBOX_BYTES_MAX, INBOX_INPUTS_MAX, TURN_INPUTS_MAX};
+use crate::limits::{INBOX_BYTES_MAX, INBOX_INPUTS_MAX, PRESSED_READ_BYTES, TURN_INPUTS_MAX};
 use crate::shard::message::Route;
 use crate::shard::{Input, Message, ShardId, Ticket};
 use crate::store::{LogNote, ReadId};
 use crate::time::Now;
 use crate::turn::{Turn, Worker};
-use crate::wire::Facts;
+use crate::wire::{self, Facts};
 
 /// Bytes that one read of a socket takes at most.
 const READ_BYTES: usize = 64 * 1024;
 
 /// Buffers full of answers that one connection is given before others have their turn.
 const SETTLE_ROUNDS: u32 = 4;
+
+/// When a read may be asked again that found no memory for its answer, in milliseconds.
+const PRESSED_RETRY_MS: u32 = 1_000;
 
 /// What other threads tell a shard thread.
 #[derive(Debug)]
@@ -57,14 +62,14 @@ pub(crate) enum Mail {
     /// The control plane published a view.
     View(Arc<View>),
     /// A client connected.
-    Client { stream: std::net::TcpStream, connection: u64, origin: Origin },
+    Client { stream: std::net::TcpStream, connection: u64, place: Place },
     /// A data link to another node is to be served here.
     Link(LinkSeat),
 }
 
 /// The thread's side of everything but the worker.
-struct Shell {
-    shared: Arc<Shared>,
+pub(super) struct Shell {
+    pub(super) shared: Arc<Shared>,
     id: ShardId,
     view: RefCell<Arc<View>>,
     inbox: RefCell<VecDeque<Input>>,
@@ -73,20 +78,29 @@ struct Shell {
     /// Connections that can go on, and wait for room in the inbox or for their turn.
     stalled: RefCell<Vec<u32>>,
     scratch: RefCell<Box<[u8]>>,
+    /// Bytes that all clients of this thread keep, and how many they may.
+    kept: Cell<usize>,
+    kept_max: usize,
 }
 
 /// One client.
-struct Guest {
+pub(super) struct Guest {
     connection: u64,
-    origin: Origin,
+    place: Place,
     writer: OwnedWriteHalf,
-    client: RefCell<Client>,
+    pub(super) client: RefCell<Client>,
     interest: Cell<Interest>,
-    /// Its socket failed: nothing can be told to it any more.
-    broken: Cell<bool>,
+    /// What is remembered of it from look to look.
+    pub(super) watch: RefCell<Watch>,
+    /// Bytes that it keeps, of those of the thread.
+    pub(super) kept: Cell<usize>,
+    /// It was not read from because memory was short.
+    pub(super) is_held_back: Cell<bool>,
+    /// Nothing can be told to it any more: its socket failed, or it took too long.
+    pub(super) broken: Cell<bool>,
     /// It is on a list of those to be settled.
     listed: Cell<bool>,
-    bell: Notify,
+    pub(super) bell: Notify,
 }
 
 /// The clients of this thread by number. A free seat remembers its next request number.
@@ -108,11 +122,14 @@ pub(crate) fn run(shared: &Arc<Shared>, id: ShardId, worker: Worker) -> io::Resu
         seats: RefCell::default(),
         stalled: RefCell::default(),
         scratch: RefCell::new(vec![0; READ_BYTES].into()),
+        kept: Cell::new(0),
+        kept_max: shared.config.client_bytes_max / shared.shards.len(),
     });
     let ended = Arc::clone(shared);
     LocalSet::new().block_on(&runtime, async {
         // Tasks of their own: what stands here is polled whenever any task of the thread is.
         bug::spawn(&ended, "the draining of a shard", drain(Rc::clone(&shell)));
+        bug::spawn(&ended, "the look at connections", sweep(Rc::clone(&shell)));
         bug::spawn(&ended, "a shard", work(shell, worker));
         ended.stage_reached(Stage::Ended).await;
     });
@@ -122,8 +139,7 @@ pub(crate) fn run(shared: &Arc<Shared>, id: ShardId, worker: Worker) -> io::Resu
 /// Asks nothing more of the clients once the node is stopping.
 async fn drain(shell: Rc<Shell>) {
     shell.shared.stage_reached(Stage::Draining).await;
-    let guests: Vec<Rc<Guest>> = shell.seats.borrow().guests().collect();
-    for guest in guests {
+    for (_, guest) in shell.guests() {
         guest.client.borrow_mut().close();
         guest.interest.set(guest.client.borrow().interest());
         guest.bell.notify_one();
@@ -186,8 +202,8 @@ impl Shell {
                 *self.view.borrow_mut() = Arc::clone(&view);
                 self.inbox.borrow_mut().push_back(Input::View(view));
             }
-            Mail::Client { stream, connection, origin } => {
-                self.welcome(stream, connection, origin);
+            Mail::Client { stream, connection, place } => {
+                self.welcome(stream, connection, place);
             }
             Mail::Link(seat) => {
                 let shared = Arc::clone(&self.shared);
@@ -254,9 +270,50 @@ impl Shell {
         let seat = u32::try_from(ticket.0 >> 32).expect("half of 64 bits is 32 bits");
         let number = u32::try_from(ticket.0 & u64::from(u32::MAX)).expect("masked to 32 bits");
         let Some(guest) = self.seats.borrow().guest(seat) else { return };
+        let bytes = wire::reply_bytes(&reply);
+        let reply = if bytes > PRESSED_READ_BYTES && self.kept.get() + bytes > self.kept_max {
+            let what = String::from("memory for answers that clients have not read");
+            Reply::Fault(Fault::Overloaded { what, retry_after_ms: PRESSED_RETRY_MS })
+        } else {
+            reply
+        };
         guest.client.borrow_mut().on_reply(number, reply, now.unix_ms);
+        self.count_kept(&guest);
         if !guest.listed.replace(true) {
             touched.push(seat);
+        }
+    }
+
+    /// Whether clients keep more memory than there is for them.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.kept.get() > self.kept_max
+    }
+
+    /// Brings the count of what a client keeps up to date.
+    fn count_kept(&self, guest: &Guest) {
+        let kept = guest.client.borrow().kept_bytes();
+        self.kept.set(self.kept.get() - guest.kept.replace(kept) + kept);
+    }
+
+    /// A client is about to go, and what it keeps with it.
+    pub(super) fn forget_kept(&self, guest: &Guest) {
+        self.kept.set(self.kept.get() - guest.kept.take());
+    }
+
+    /// All clients of this thread.
+    pub(super) fn guests(&self) -> Vec<(u32, Rc<Guest>)> {
+        self.seats.borrow().guests().collect()
+    }
+
+    /// Bytes that may be read from a client now; 0 = it waits until memory is free.
+    fn read_bytes(&self, guest: &Guest) -> usize {
+        let is_pressed = self.is_pressed();
+        let is_held_back = is_pressed && guest.kept.get() > 0;
+        guest.is_held_back.set(is_held_back);
+        match (is_pressed, is_held_back) {
+            (false, _) => READ_BYTES,
+            (true, false) => PRESSED_READ_BYTES,
+            (true, true) => 0,
         }
     }
 
@@ -281,19 +338,24 @@ impl Shell {
     }
 
     /// Moves a connection on as far as it goes, up to its socket.
-    fn settle(&self, now: Now, seat: u32, guest: &Guest) {
+    pub(super) fn settle(&self, now: Now, seat: u32, guest: &Guest) {
+        self.settle_rounds(now, seat, guest);
+        self.count_kept(guest);
+    }
+
+    fn settle_rounds(&self, now: Now, seat: u32, guest: &Guest) {
         let view = self.view.borrow();
         let facts = self.facts(now, &view, guest.connection);
         let mut client = guest.client.borrow_mut();
         let shared = &self.shared;
         if shared.tokens.is_some() {
-            client.deny_for(shared.failures.denied_ms(guest.origin, now.mono));
+            client.deny_for(shared.failures.denied_ms(guest.place.origin, now.mono));
         }
         for round in 1.. {
             client.advance(now.mono, &facts, |number, request| self.submit(seat, number, request));
             let failures = client.take_failures();
             if failures > 0 {
-                shared.failures.add(guest.origin, failures, now.mono);
+                shared.failures.add(guest.place.origin, failures, now.mono);
             }
             if client.flush(|bytes| guest.writer.try_write(bytes)).is_err() {
                 guest.broken.set(true);
@@ -362,12 +424,12 @@ impl Shell {
     }
 
     /// Gives a new connection a seat and a task.
-    fn welcome(self: &Rc<Self>, stream: std::net::TcpStream, connection: u64, origin: Origin) {
+    fn welcome(self: &Rc<Self>, stream: std::net::TcpStream, connection: u64, place: Place) {
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a client was lost while it was handed over");
-                self.farewell();
+                self.farewell(place);
                 return;
             }
         };
@@ -377,10 +439,13 @@ impl Shell {
         let client = Client::new(self.shared.config.value_bytes_max, tokens, first_request);
         let guest = Rc::new(Guest {
             connection,
-            origin,
+            place,
             writer,
             interest: Cell::new(client.interest()),
             client: RefCell::new(client),
+            watch: RefCell::new(Watch::new(self.shared.clock.mono())),
+            kept: Cell::new(0),
+            is_held_back: Cell::new(false),
             broken: Cell::new(false),
             listed: Cell::new(false),
             bell: Notify::new(),
@@ -390,16 +455,21 @@ impl Shell {
         bug::spawn(&self.shared, "a client connection", task);
     }
 
-    fn farewell(&self) {
-        self.shared.guests.leave();
+    fn farewell(&self, place: Place) {
+        self.shared.guests.leave(place);
         self.shared.load(self.id).fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Reads once; `None` when the connection broke.
     async fn read(&self, reader: &mut OwnedReadHalf, guest: &Guest) -> Option<()> {
         poll_fn(|context| {
+            let bytes = self.read_bytes(guest);
+            if bytes == 0 {
+                // Its bell rings when there is room.
+                return Poll::Pending;
+            }
             let mut scratch = self.scratch.borrow_mut();
-            let mut buffer = ReadBuf::new(&mut scratch);
+            let mut buffer = ReadBuf::new(&mut scratch[..bytes]);
             match Pin::new(&mut *reader).poll_read(context, &mut buffer) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Err(_)) => Poll::Ready(None),
@@ -442,13 +512,15 @@ async fn serve(shell: Rc<Shell>, seat: u32, guest: Rc<Guest>, mut reader: OwnedR
         shell.settle(shell.shared.clock.now(), seat, &guest);
     }
     let next_request = guest.client.borrow().next_request();
+    shell.forget_kept(&guest);
     shell.seats.borrow_mut().leave(seat, next_request);
-    shell.farewell();
+    shell.farewell(guest.place);
 }
 
 impl Seats {
-    fn guests(&self) -> impl Iterator<Item = Rc<Guest>> + '_ {
-        self.seats.iter().filter_map(|(guest, _)| guest.clone())
+    fn guests(&self) -> impl Iterator<Item = (u32, Rc<Guest>)> + '_ {
+        let guests = self.seats.iter().map(|(guest, _)| guest.clone());
+        (0..).zip(guests).filter_map(|(seat, guest)| Some((seat, guest?)))
     }
 
     fn guest(&self, seat: u32) -> Option<Rc<Guest>> {

@@ -1,14 +1,14 @@
 //! What the threads of one node share.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::control::ControlMail;
 use super::exposure::Exposure;
+use super::guests::Guests;
 use super::identity::Identity;
 use super::links::Peers;
 use super::log_thread::LogQueue;
@@ -61,8 +61,6 @@ pub(crate) struct Shared {
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) metrics: Metrics,
     pub(crate) guests: Guests,
-    /// Most connections of clients.
-    pub(crate) guests_max: usize,
     /// The `seq` of the last write that a client was told.
     pub(crate) write_seq: AtomicU64,
     pub(crate) shards: Vec<Mailbox<Mail>>,
@@ -75,14 +73,6 @@ pub(crate) struct Shared {
     pub(crate) control: Mailbox<ControlMail>,
     pub(crate) readers: Readers,
     pub(crate) peers: Peers,
-}
-
-/// The client connections of a node; shutdown waits until there are none.
-#[derive(Debug, Default)]
-pub(crate) struct Guests {
-    count: AtomicUsize,
-    waiting: Mutex<()>,
-    empty: Condvar,
 }
 
 impl Shared {
@@ -146,54 +136,5 @@ impl Shared {
             .expect("there is at least one shard");
         self.loads[index].fetch_add(1, Ordering::Relaxed);
         ShardId(u16::try_from(index).expect("the number of shards is bounded"))
-    }
-}
-
-impl Guests {
-    /// One more connection, unless there are `max`.
-    pub(crate) fn enter(&self, max: usize) -> bool {
-        let more = |count| (count < max).then_some(count + 1);
-        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    /// One connection less.
-    pub(crate) fn leave(&self) {
-        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // With the lock, so that nobody looks before and sleeps after this.
-            drop(self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            self.empty.notify_all();
-        }
-    }
-
-    /// How many there are.
-    pub(crate) fn count(&self) -> u64 {
-        u64::try_from(self.count.load(Ordering::Relaxed)).expect("connections are bounded")
-    }
-
-    /// Blocks until there are none, or the time is up.
-    pub(crate) fn wait_until_none(&self, patience: Duration) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.empty.wait_timeout_while(waiting, patience, |()| self.count() > 0));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_bounded_and_the_last_one_ends_the_wait() {
-        let guests = Guests::default();
-        assert!(guests.enter(2));
-        assert!(guests.enter(2));
-        assert!(!guests.enter(2));
-        guests.leave();
-        assert_eq!(guests.count(), 1);
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| guests.wait_until_none(Duration::from_mins(1)));
-            guests.leave();
-            waiter.join().unwrap();
-        });
-        assert_eq!(guests.count(), 0);
     }
 }

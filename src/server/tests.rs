@@ -1,6 +1,7 @@
 //! Whole nodes in one process, over real sockets and real files.
 
 mod access;
+mod hostile;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

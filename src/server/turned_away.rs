@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
+use super::guests::NoPlace;
 use crate::limits::{REFUSAL_MS, REFUSALS_MAX};
 use crate::wire;
 
@@ -24,17 +25,21 @@ pub(super) struct Desk(Rc<()>);
 
 impl Desk {
     /// The refusal of one more client; `None`: too many are being told already.
-    pub(super) fn refusal(&self, stream: TcpStream) -> Option<impl Future<Output = ()> + 'static> {
+    pub(super) fn refusal(
+        &self,
+        stream: TcpStream,
+        reason: NoPlace,
+    ) -> Option<impl Future<Output = ()> + 'static> {
         // One of them is the desk itself.
         let place = (Rc::strong_count(&self.0) <= REFUSALS_MAX).then(|| Rc::clone(&self.0))?;
         Some(async move {
-            tell(stream).await;
+            tell(stream, reason).await;
             drop(place);
         })
     }
 }
 
-async fn tell(mut stream: TcpStream) {
+async fn tell(mut stream: TcpStream, reason: NoPlace) {
     let patience = Duration::from_millis(REFUSAL_MS);
     let mut part = [0; PART_BYTES];
     // Who waits for the server to speak first has said nothing, and hears the words of RESP.
@@ -43,7 +48,10 @@ async fn tell(mut stream: TcpStream) {
         Ok(Err(_)) => return,
         Err(_) => &[],
     };
-    let words = wire::too_many_clients(first);
+    let words = match reason {
+        NoPlace::Full => wire::too_many_clients(first),
+        NoPlace::Address => wire::too_many_of_address(first),
+    };
     // It may be gone, or read nothing: there is nobody else to tell.
     let told = async {
         stream.write_all(&words).await?;
@@ -81,7 +89,7 @@ mod tests {
                 heard
             });
             let (stream, _) = listener.accept().await.unwrap();
-            Desk::default().refusal(stream).unwrap().await;
+            Desk::default().refusal(stream, NoPlace::Full).unwrap().await;
             client.join().unwrap()
         })
     }
@@ -109,7 +117,7 @@ mod tests {
             for index in 0..=REFUSALS_MAX {
                 let client = TcpStream::connect(addr).await.unwrap();
                 let (stream, _) = listener.accept().await.unwrap();
-                let refusal = desk.refusal(stream);
+                let refusal = desk.refusal(stream, NoPlace::Full);
                 assert_eq!(refusal.is_some(), index < REFUSALS_MAX, "{index}");
                 told.push((client, refusal));
             }
@@ -117,7 +125,7 @@ mod tests {
             told.pop();
             let client = TcpStream::connect(addr).await.unwrap();
             let (stream, _) = listener.accept().await.unwrap();
-            assert!(desk.refusal(stream).is_some(), "who has been told makes room");
+            assert!(desk.refusal(stream, NoPlace::Full).is_some(), "who has been told makes room");
             drop(client);
         });
     }

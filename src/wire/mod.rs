@@ -121,6 +121,29 @@ impl Connection {
         }
     }
 
+    /// Whether a part of a request was taken out of the buffer already, and its rest is awaited.
+    pub fn is_inside(&self) -> bool {
+        match &self.codec {
+            Codec::Undecided { .. } => false,
+            Codec::Json(decoder) => decoder.is_inside(),
+            Codec::Resp(decoder) => decoder.is_inside(),
+        }
+    }
+
+    /// Appends what a client hears last, in its protocol, where no call of it waits.
+    pub fn put_farewell(&self, text: &str, out: &mut BytesMut) {
+        match &self.codec {
+            Codec::Json(_) => {
+                json::put_refusal(&Fault::BadRequest { text: text.to_owned() }, out);
+            }
+            Codec::Undecided { .. } | Codec::Resp(_) => {
+                out.extend_from_slice(b"-ERR ");
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
     /// Appends the answer to a call that [is ready](Call::is_ready).
     ///
     /// # Panics
@@ -145,6 +168,18 @@ pub fn too_many_clients(first: &[u8]) -> BytesMut {
     } else {
         // The words of Redis, by which libraries know it.
         out.extend_from_slice(b"-ERR max number of clients reached\r\n");
+    }
+    out
+}
+
+/// What a client hears whose address holds as many connections as it may, and who began so.
+pub fn too_many_of_address(first: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    if first.trim_ascii_start().starts_with(b"{") {
+        let what = String::from("number of connections from this address");
+        json::put_refusal(&Fault::Overloaded { what, retry_after_ms: 1_000 }, &mut out);
+    } else {
+        out.extend_from_slice(b"-ERR max number of clients reached for this address\r\n");
     }
     out
 }

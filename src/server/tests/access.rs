@@ -11,7 +11,7 @@ fn secret(byte: u8) -> Secret {
 }
 
 /// Polls, because counters ring no bell.
-fn wait_for(mut is_done: impl FnMut() -> bool) {
+pub(super) fn wait_for(mut is_done: impl FnMut() -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let waited = runtime.block_on(async {
         let done = async {

@@ -36,6 +36,11 @@ impl Decoder {
         Self { value_bytes_max, line_bytes_max, searched: 0, skipping: false }
     }
 
+    /// Whether a line is being dropped as it comes.
+    pub(super) fn is_inside(&self) -> bool {
+        self.skipping
+    }
+
     pub(super) fn next(
         &mut self,
         now: Mono,

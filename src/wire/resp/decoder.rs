@@ -91,6 +91,14 @@ impl Decoder {
         }
     }
 
+    /// Whether a command was begun and its rest is awaited.
+    pub(in crate::wire) fn is_inside(&self) -> bool {
+        match self.expects {
+            Expects::Command | Expects::Nothing => false,
+            Expects::Length { .. } | Expects::Body { .. } | Expects::Skip { .. } => true,
+        }
+    }
+
     pub(in crate::wire) fn next(
         &mut self,
         now: Mono,

@@ -14,7 +14,7 @@ use super::writer::Writer;
 use super::{cluster, describe};
 use crate::api::{Access, Fault, Role};
 use crate::cluster::Phase;
-use crate::limits::{CONNECTIONS_MAX, RESP_BULK_BYTES_MAX};
+use crate::limits::RESP_BULK_BYTES_MAX;
 use crate::wire::Facts;
 
 /// The version of Redis whose commands and replies are the model: clients choose features by it.
@@ -184,7 +184,7 @@ pub(super) fn put_settings(writer: &mut Writer<'_>, patterns: &[Bytes], facts: &
         ("appendonly", "yes".to_string()),
         ("bind", facts.host.to_string()),
         ("databases", "1".to_string()),
-        ("maxclients", CONNECTIONS_MAX.to_string()),
+        ("maxclients", facts.config.connections_max.to_string()),
         ("maxmemory", "0".to_string()),
         ("maxmemory-policy", "noeviction".to_string()),
         ("port", facts.port.to_string()),
@@ -263,7 +263,7 @@ fn server_section(text: &mut String, facts: &Facts<'_>) {
 
 fn clients_section(text: &mut String, facts: &Facts<'_>) {
     put_line(text, format_args!("connected_clients:{}", facts.connections));
-    put_line(text, format_args!("maxclients:{CONNECTIONS_MAX}"));
+    put_line(text, format_args!("maxclients:{}", facts.config.connections_max));
 }
 
 /// Clients wait while `loading` is 1; so does a node that belongs to no cluster yet.

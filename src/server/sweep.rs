@@ -1,0 +1,82 @@
+//! The look that a shard takes at all of its connections a few times a second.
+//!
+//! It ends those that took too long, and, where what connections keep is more than the memory for
+//! it, those that keep most and have not moved for a second. Between two looks a node that is over
+//! its budget reads little, and answers reads of large values with `overloaded`.
+
+use std::rc::Rc;
+
+use tokio::task::yield_now;
+use tokio::time::{Duration, MissedTickBehavior, interval};
+
+use super::patience::{Overdue, Patience};
+use super::shard_thread::{Guest, Shell};
+use crate::limits::SWEEP_MS;
+
+/// Connections that are looked at before others have their turn.
+const LOOKS_AT_ONCE: usize = 128;
+
+/// Looks at the connections of a shard for ever.
+pub(super) async fn sweep(shell: Rc<Shell>) {
+    let mut looks = interval(Duration::from_millis(SWEEP_MS));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let patience = Patience::of(&shell.shared.config);
+    loop {
+        looks.tick().await;
+        let is_pressed = shell.is_pressed();
+        let mut idling = Vec::new();
+        let guests = shell.guests();
+        for some in guests.chunks(LOOKS_AT_ONCE) {
+            for (seat, guest) in some {
+                look(&shell, *seat, guest, patience);
+                let now = shell.shared.clock.mono();
+                if is_pressed && guest.watch.borrow().is_idling(now) {
+                    idling.push((guest.kept.get(), Rc::clone(guest)));
+                }
+            }
+            yield_now().await;
+        }
+        relieve(&shell, idling);
+        if !shell.is_pressed() {
+            for (_, guest) in guests.iter().filter(|(_, guest)| guest.is_held_back.take()) {
+                guest.bell.notify_one();
+            }
+        }
+    }
+}
+
+fn look(shell: &Shell, seat: u32, guest: &Guest, patience: Patience) {
+    let now = shell.shared.clock.now();
+    let sight = guest.client.borrow().sight();
+    let Some(overdue) = guest.watch.borrow_mut().look(now.mono, sight, patience) else { return };
+    shell.shared.metrics.connections_overdue.increment();
+    match overdue {
+        Overdue::FirstRequest | Overdue::Token | Overdue::Request => {
+            if guest.client.borrow_mut().dismiss(overdue.text()) {
+                // Told, if its socket takes it; once told there is nothing to wait for.
+                shell.settle(now, seat, guest);
+            }
+            end(guest);
+        }
+        // It reads nothing: whatever it were told would wait behind the rest.
+        Overdue::Answers => end(guest),
+    }
+}
+
+/// Ends connections, those first that keep most, until what is kept fits the budget.
+fn relieve(shell: &Shell, mut idling: Vec<(usize, Rc<Guest>)>) {
+    idling.sort_by_key(|&(kept, _)| std::cmp::Reverse(kept));
+    for (kept, guest) in idling {
+        if !shell.is_pressed() || kept == 0 {
+            break;
+        }
+        shell.shared.metrics.connections_pressed_out.increment();
+        shell.forget_kept(&guest);
+        end(&guest);
+    }
+}
+
+fn end(guest: &Guest) {
+    guest.broken.set(true);
+    guest.bell.notify_one();
+}
