@@ -147,7 +147,10 @@ impl Shard {
         let (stage, context, parts) = (Stage::Reading, Bytes::new(), Vec::new());
         let machine =
             Logged { id, client: None, log: log.clone(), context, parts, stage, deadline };
+        // Strict: the log may have come to this node alone. Before a part is written a majority
+        // holds it, so that who looks after this one cannot take the batch for done.
         let request = machine.about_log(turn, Op::Get { key: log });
+        let request = Request { level: Level::Strict, ..request };
         let call = self.operations.call(id, LOG_QUESTION);
         let node = self.me().expect("a shard that holds a log knows its node");
         if self.begin_read(turn, Origin::Peer { node, call }, request).is_ok() {

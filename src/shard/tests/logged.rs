@@ -212,3 +212,48 @@ fn who_missed_the_end_of_a_batch_does_not_write_it_again() {
     assert_eq!(shown, BTreeSet::from([String::from("1"), String::from("newer")]));
     world.check_converged(&keys());
 }
+
+/// Only the coordinator has the log when it finishes what it began, and it is cut off from the
+/// others of the row at any instant meanwhile: no part is written before a majority has the log.
+/// Else they would call the batch done, and the rest of it would never be written.
+#[test]
+fn no_part_is_written_while_the_log_may_be_overlooked() {
+    let request_id = RequestId(78 << 64);
+    let (mut with_parts, mut without) = (0, 0);
+    for step in 0..80 {
+        let mut world = world(6, 1);
+        let row = world.place(&BatchLog::key(request_id)).1;
+        let coordinator = row[0];
+        let cut_off =
+            || row[1..].iter().map(|&other| (other.min(coordinator), other.max(coordinator)));
+        world.cut.extend(cut_off());
+        world.ask(coordinator, 0, Request { request_id: Some(request_id), ..batch(1) });
+        wait_s(&mut world, 5);
+        assert_eq!(logs(&world), 1);
+        world.crash(coordinator);
+        world.cut.clear();
+        world.restart(coordinator);
+        world.publish();
+        wait_s(&mut world, 1);
+        let due = world.now.mono.plus_ms(990);
+        world.run_until(due);
+        for _ in 0..step {
+            world.step_once();
+        }
+        world.cut.extend(cut_off());
+        wait_s(&mut world, 3);
+        let is_held = |world: &mut World, key: &Key| {
+            let row = world.place(key).1;
+            row.iter().any(|&node| !world.table(node, key).holds_durably(key).entries.is_empty())
+        };
+        let held = keys().iter().filter(|key| is_held(&mut world, key)).count();
+        if held > 0 {
+            let is_safe = held == KEYS || logs(&world) > 1;
+            assert!(is_safe, "step {step}: {held} keys are written, and one node has the log");
+            with_parts += 1;
+        } else {
+            without += 1;
+        }
+    }
+    assert!(with_parts > 0 && without > 0, "{with_parts} and {without}");
+}
