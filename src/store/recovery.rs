@@ -65,6 +65,7 @@ enum Step {
     Rewrite,
     Zero,
     Sync,
+    SyncNames,
     Remove,
     SyncDir,
     Done,
@@ -177,7 +178,7 @@ impl Recovery {
             Step::Remove => {
                 DiskOp::Remove { file: *self.strays.front().expect("there is a stray file") }
             }
-            Step::SyncDir => DiskOp::SyncDir,
+            Step::SyncNames | Step::SyncDir => DiskOp::SyncDir,
             Step::Done => return None,
         })
     }
@@ -215,7 +216,8 @@ impl Recovery {
                 self.strays.pop_front();
                 self.step = if self.strays.is_empty() { Step::SyncDir } else { Step::Remove };
             }
-            (Step::SyncDir | Step::Done, Ok(_)) => {}
+            (Step::SyncNames, Ok(_)) if !self.strays.is_empty() => self.step = Step::Remove,
+            (Step::SyncNames | Step::SyncDir | Step::Done, Ok(_)) => {}
             (step, Err(error)) => {
                 let (doing, file) = self.describe(&step);
                 return Err(LogError::Io { doing, file, error });
@@ -259,7 +261,7 @@ impl Recovery {
             Step::Remove => {
                 ("removing", self.strays.front().map_or(String::new(), ToString::to_string))
             }
-            Step::SyncDir | Step::Done => ("syncing", "the data directory".to_owned()),
+            Step::SyncNames | Step::SyncDir | Step::Done => ("syncing", "the data directory".to_owned()),
         }
     }
 
@@ -554,10 +556,11 @@ impl Recovery {
             Step::Zero
         } else if !self.unsynced.is_empty() {
             Step::Sync
-        } else if !self.strays.is_empty() {
-            Step::Remove
         } else {
-            Step::Done
+            // Whoever died here may have left names that are on no disk yet, that of MANIFEST too:
+            // no stray goes before it is certain that nothing will list it again, and nothing is
+            // written to a segment of which the next start may not know.
+            Step::SyncNames
         };
     }
 }

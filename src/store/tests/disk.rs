@@ -91,6 +91,11 @@ impl MemoryDisk {
         Some((id, result))
     }
 
+    /// The process dies before anything that it had submitted was begun.
+    pub(super) fn forget_submitted(&mut self) {
+        self.submitted.clear();
+    }
+
     /// The process dies: what it had submitted was carried out or not.
     pub(super) fn kill(&mut self, rng: &mut Xoshiro256PlusPlus) {
         for (_, op) in std::mem::take(&mut self.submitted) {

@@ -87,6 +87,34 @@ fn every_subset_of_unsynced_names_is_a_start_without_loss() {
     assert!(count > 1_000, "{count} disks");
 }
 
+/// The process dies at any instant, the next one puts the directory right, and then the power goes:
+/// the names that the first one had not synced may be taken back together with what the second did.
+#[test]
+fn a_start_among_unsynced_names_may_lose_power_at_any_step() {
+    let (mut count, mut first) = (0, None);
+    live(MemoryDisk::default(), &mut |disk, written| {
+        if !disk.has_unsynced_names() || first.is_some() {
+            return;
+        }
+        let mut killed = disk.clone();
+        killed.forget_submitted();
+        let mut node = Node::begin(shape(), killed, 8);
+        let mut names = node.disk.file_names();
+        while node.turn() && node.stores.is_empty() {
+            let before = std::mem::replace(&mut names, node.disk.file_names());
+            if before == names {
+                continue;
+            }
+            for left in node.disk.after_every_loss_of_power().into_iter().step_by(3) {
+                count += 1;
+                first = first.take().or_else(|| wrong(left, written));
+            }
+        }
+    });
+    assert_eq!(first, None);
+    assert!(count > 1_000, "{count} disks");
+}
+
 /// The enumeration sees what a missing sync of the directory does.
 #[test]
 fn a_disk_that_forgets_synced_names_is_found() {
