@@ -75,6 +75,9 @@ pub struct Config {
     pub unread_ms: u64,
     /// Bytes that all connections of clients may keep: parts of requests, unread answers.
     pub client_bytes_max: usize,
+    /// Bytes of memory that the node may take. Default: 60 % of what the machine, or the control
+    /// group of the process, has.
+    pub memory_bytes: Option<u64>,
     /// Whether the `debug` flag of requests injects faults.
     pub allow_fault_injection: bool,
 }
@@ -105,6 +108,7 @@ impl Default for Config {
             request_ms: limits::REQUEST_MS_DEFAULT,
             unread_ms: limits::UNREAD_MS_DEFAULT,
             client_bytes_max: limits::CLIENT_BYTES_MAX_DEFAULT,
+            memory_bytes: None,
             allow_fault_injection: false,
         }
     }

@@ -98,6 +98,11 @@ pub const CLIENT_BYTES_MIN: usize = 16 * 1024 * 1024;
 pub const PRESSED_MS: u64 = 1_000;
 /// Bytes that one read of a socket takes above that number.
 pub const PRESSED_READ_BYTES: usize = 4 * 1024;
+/// Share of the memory of the machine, or of the control group, that a node takes unless
+/// `--memory-bytes` says otherwise, in percent.
+pub const MEMORY_PERCENT: u64 = 60;
+/// Least memory budget, in bytes.
+pub const MEMORY_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Clients above that number who are told so at one time; further ones are closed without a word.
 pub const REFUSALS_MAX: usize = 64;
 /// Time in which such a client can say which protocol it speaks, and read the refusal, in

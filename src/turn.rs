@@ -166,6 +166,11 @@ impl Worker {
         }
     }
 
+    /// Bytes of memory of its store, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.memory_bytes()
+    }
+
     /// When the next turn is due even if nothing happens.
     pub fn deadline(&self) -> Option<Mono> {
         self.shard.deadline().into_iter().chain(self.late_at).min()
@@ -228,6 +233,10 @@ impl Table for Observed<'_> {
 
     fn is_full(&self) -> bool {
         self.store.is_full()
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        self.store.is_out_of_memory()
     }
 }
 

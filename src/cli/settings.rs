@@ -71,6 +71,10 @@ pub(crate) struct Settings {
     /// Bytes of one log segment, 1048576 to 1073741824 [default: 67108864]
     #[arg(long, value_name = "BYTES", env = "PEERAGE_SEGMENT_BYTES", hide_env_values = true)]
     segment_bytes: Option<u64>,
+    /// Bytes of memory that the node may take, 67108864 or more [default: 60 % of the machine or
+    /// of the control group]
+    #[arg(long, value_name = "BYTES", env = "PEERAGE_MEMORY_BYTES", hide_env_values = true)]
+    memory_bytes: Option<u64>,
     /// TOML file with settings, named as these flags with _ for -; seeds is a list
     #[arg(long, value_name = "FILE", env = "PEERAGE_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
@@ -136,6 +140,7 @@ impl Settings {
             partitions: given.partitions.unwrap_or(base.partitions),
             value_bytes_max: given.value_bytes_max.unwrap_or(base.value_bytes_max),
             segment_bytes: given.segment_bytes.unwrap_or(base.segment_bytes),
+            memory_bytes: given.memory_bytes.or(base.memory_bytes),
             allow_fault_injection: given
                 .allow_fault_injection
                 .unwrap_or(base.allow_fault_injection),

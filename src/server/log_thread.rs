@@ -285,6 +285,7 @@ fn deliver(shared: &Shared, log: &mut Log) -> bool {
 
 /// Lets others see what the log holds and has done.
 fn show(shared: &Shared, status: &LogStatus) {
+    let figure = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     shared.gauges.set([
         status.segments,
         status.file_bytes,
@@ -300,6 +301,9 @@ fn show(shared: &Shared, status: &LogStatus) {
         status.damaged_regions,
         u64::from(status.full),
         status.records,
+        figure(shared.memory.budget.total),
+        figure(shared.memory.clients()),
+        figure(shared.memory.stores()),
     ]);
     *shared.log_status.lock().unwrap_or_else(PoisonError::into_inner) = *status;
 }

@@ -20,6 +20,7 @@ mod link_control;
 mod links;
 mod log_thread;
 mod mailbox;
+mod memory;
 mod metrics;
 mod node;
 mod origin;

@@ -28,6 +28,7 @@ use super::link_control::LinkControl;
 use super::links::Peers;
 use super::log_thread::{self, LogQueue, OpenLog};
 use super::mailbox::Mailbox;
+use super::memory::{Budget, Memory};
 use super::metrics::Metrics;
 use super::origin::Failures;
 use super::readers::{self, READERS, Readers};
@@ -366,6 +367,9 @@ fn check(config: &Config) -> Result<(), StartError> {
         return bad(format!("segment-bytes must be {min} to {max}"));
     }
     check_clients(config)?;
+    if config.memory_bytes.is_some_and(|bytes| bytes < limits::MEMORY_BYTES_MIN) {
+        return bad(format!("memory-bytes must be {} or more", limits::MEMORY_BYTES_MIN));
+    }
     if config.cluster_port.is_none() && config.port.checked_add(CLUSTER_PORT_OFFSET).is_none() {
         let max = u16::MAX - CLUSTER_PORT_OFFSET;
         return bad(format!("give --cluster-port where the port is above {max}"));
@@ -448,12 +452,14 @@ fn open_log(
     shards: u16,
     clock: Clock,
 ) -> Result<OpenLog, StartError> {
+    let store_bytes = Budget::of(config).stores;
     let settings = LogConfig {
         node: directory.identity.node,
         shards,
         segment_bytes: config.segment_bytes,
         durability: config.durability,
-        cache_bytes: limits::CACHE_BYTES,
+        cache_bytes: limits::CACHE_BYTES.min(store_bytes / 4),
+        memory_bytes: store_bytes,
         scrub_ms: Some(limits::SCRUB_MS),
         seed: random()?,
     };
@@ -516,6 +522,7 @@ fn share(
     };
     let exposure = exposure(&config, &options);
     let guests = Guests::new(Bounds::of(&config));
+    let memory = Memory::new(Budget::of(&config), shards);
     Shared {
         host: config.host.to_string(),
         config,
@@ -541,6 +548,7 @@ fn share(
         log: LogQueue::default(),
         log_status: Mutex::default(),
         gauges: Gauges::default(),
+        memory,
         control: Mailbox::default(),
         readers: Readers::default(),
         peers: Peers::default(),

@@ -123,7 +123,7 @@ pub(crate) fn run(shared: &Arc<Shared>, id: ShardId, worker: Worker) -> io::Resu
         stalled: RefCell::default(),
         scratch: RefCell::new(vec![0; READ_BYTES].into()),
         kept: Cell::new(0),
-        kept_max: shared.config.client_bytes_max / shared.shards.len(),
+        kept_max: shared.memory.budget.clients / shared.shards.len(),
     });
     let ended = Arc::clone(shared);
     LocalSet::new().block_on(&runtime, async {
@@ -167,6 +167,7 @@ async fn work(shell: Rc<Shell>, mut worker: Worker) {
         shell.shared.metrics.inputs.add(taken.len() as u64);
         let now = clock.now();
         worker.turn(now, &mut taken, &mut turn);
+        shell.shared.memory.set(shell.id, worker.memory_bytes(), shell.kept.get());
         shell.deliver(now, &mut turn);
         shell.resume(now);
         if worker.has_work() || shell.has_work() {

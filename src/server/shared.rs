@@ -13,6 +13,7 @@ use super::identity::Identity;
 use super::links::Peers;
 use super::log_thread::LogQueue;
 use super::mailbox::Mailbox;
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::origin::Failures;
 use super::readers::Readers;
@@ -68,7 +69,8 @@ pub(crate) struct Shared {
     pub(crate) loads: Vec<AtomicUsize>,
     pub(crate) log: LogQueue,
     pub(crate) log_status: Mutex<LogStatus>,
-    /// The same for clients to see.
+    pub(crate) memory: Memory,
+    /// What the log and the memory hold, for clients to see.
     pub(crate) gauges: Gauges,
     pub(crate) control: Mailbox<ControlMail>,
     pub(crate) readers: Readers,

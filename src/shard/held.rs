@@ -250,6 +250,9 @@ impl Shard {
                 if turn.table.is_full() {
                     return Err(Fault::DiskFull);
                 }
+                if turn.table.is_out_of_memory() {
+                    return Err(Fault::OutOfMemory);
+                }
             }
             HoldWork::Merge(items) => {
                 let layout = self.layout().ok_or_else(|| self.fault_of(Nack::NotOwner))?;
@@ -265,6 +268,9 @@ impl Shard {
                 let has_values = items.iter().any(|(_, item)| !item.object.entries.is_empty());
                 if has_values && turn.table.is_full() {
                     return Err(Fault::DiskFull);
+                }
+                if has_values && turn.table.is_out_of_memory() {
+                    return Err(Fault::OutOfMemory);
                 }
             }
         }

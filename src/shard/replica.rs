@@ -183,6 +183,9 @@ impl Shard {
             sometimes!("a full disk refused what another replica sent");
             return Err(Nack::DiskFull);
         }
+        if has_values && turn.table.is_out_of_memory() {
+            return Err(Nack::Overloaded);
+        }
         Ok(())
     }
 

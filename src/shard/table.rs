@@ -39,6 +39,11 @@ pub trait Table {
 
     /// Whether there is room only for deletes now: the disk is full but for its reserve.
     fn is_full(&self) -> bool;
+
+    /// Whether there is room only for deletes now: the memory budget is used up.
+    fn is_out_of_memory(&self) -> bool {
+        false
+    }
 }
 
 /// What a table knows of a key.

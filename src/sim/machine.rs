@@ -128,6 +128,7 @@ impl Machine {
             segment_bytes: options.segment_bytes,
             durability: Durability::Always,
             cache_bytes: 16 * 1024,
+            memory_bytes: usize::MAX,
             scrub_ms: Some(SCRUB_MS),
             seed,
         };

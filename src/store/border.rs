@@ -29,6 +29,9 @@ pub struct LogConfig {
     pub durability: Durability,
     /// Bytes of the value caches of all shards together.
     pub cache_bytes: usize,
+    /// Bytes of memory that the tables of all shards may take, caches included; beyond it they
+    /// say so, and new values are refused.
+    pub memory_bytes: usize,
     /// Time between two rounds of the scrub, in milliseconds; `None` = there is none.
     pub scrub_ms: Option<u64>,
     /// Seed of the salts; another one at every start.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::border::{Damage, DamagedRegion, RecoveredShard};
+use super::border::{Damage, DamagedRegion, LogConfig, RecoveredShard};
 use super::codec::to_usize;
 use super::disk::FileName;
 use super::index::{Entry, Index};
@@ -203,17 +203,23 @@ impl Harvest {
     }
 
     /// Adds everything up.
-    pub(super) fn finish(mut self, seeds: &BTreeMap<u32, Seed>, cache_bytes: usize) -> Yield {
+    pub(super) fn finish(mut self, seeds: &BTreeMap<u32, Seed>, config: &LogConfig) -> Yield {
         let mut live = std::mem::take(&mut self.overhead);
         let mut shards = Vec::new();
         let drafts = std::mem::take(&mut self.drafts);
         let clocks = std::mem::take(&mut self.clocks);
         let stamps = std::mem::take(&mut self.stamps);
         let expiring = std::mem::take(&mut self.expiring);
-        let cache_bytes = cache_bytes / drafts.len().max(1);
+        let cache_bytes = config.cache_bytes / drafts.len().max(1);
+        let memory_bytes = config.memory_bytes / drafts.len().max(1);
         let kept = clocks.into_iter().zip(stamps).zip(expiring);
         for (drafts, ((clocks, mut stamps), expiring)) in drafts.into_iter().zip(kept) {
-            let parts = TableParts { clocks: clocks.clone(), cache_bytes, ..TableParts::default() };
+            let parts = TableParts {
+                clocks: clocks.clone(),
+                cache_bytes,
+                memory_bytes,
+                ..TableParts::default()
+            };
             let parts = self.add_up(drafts, parts, &mut live);
             let store = Store::new(TableParts { seeds: seeds.clone(), ..parts });
             stamps.sort_unstable_by_key(|(lsn, token, _)| (*lsn, *token));

@@ -24,6 +24,9 @@ const BUCKET_ENTRIES_MIN: usize = 16;
 /// Entries by which a bucket grows.
 const BUCKET_GROWTH: usize = 8;
 
+/// Bytes of memory that an entry takes, buckets and their spare room included.
+const ABOUT_BYTES: usize = 28;
+
 /// Flags in the two low bits of a mark.
 const LIVE: u64 = 1;
 const DAMAGED: u64 = 2;
@@ -228,8 +231,14 @@ impl Index {
         }
     }
 
+    /// Bytes of memory, by the number of entries alone.
+    pub(super) fn about_bytes(&self) -> usize {
+        self.entries * ABOUT_BYTES
+    }
+
     /// Bytes of memory that the entries and their buckets take.
-    pub(super) fn memory_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn memory_bytes(&self) -> usize {
         // Lowest token and vector of a bucket; a B-tree node is at least half full, 2/3 on average.
         let slot = (size_of::<u64>() + size_of::<Vec<Entry>>()) * 3 / 2;
         self.buckets.values().map(|bucket| slot + bucket.capacity() * size_of::<Entry>()).sum()

@@ -310,7 +310,7 @@ impl Log {
             .map(|recalled| (recalled.segment.number, recalled.segment.seed()))
             .collect();
         let (hlc, records) = (harvest.hlc, harvest.records);
-        let found = harvest.finish(&seeds, self.config.cache_bytes);
+        let found = harvest.finish(&seeds, &self.config);
         let (is_whole, unnamed) = (found.damage.is_none(), found.damage.unnamed);
         sometimes!("recovery found damage of unknown keys", unnamed);
         sometimes!("recovery found damage and named every key of it", !is_whole && !unnamed);

@@ -51,6 +51,8 @@ pub struct Store {
     releasing: Vec<u32>,
     clocks: Clocks,
     full: bool,
+    /// Bytes of memory that it may take.
+    memory_max: usize,
     damaged_reads: u64,
 }
 
@@ -81,6 +83,7 @@ pub(super) struct TableParts {
     pub(super) clocks: Clocks,
     pub(super) seeds: BTreeMap<u32, Seed>,
     pub(super) cache_bytes: usize,
+    pub(super) memory_bytes: usize,
 }
 
 impl Store {
@@ -91,6 +94,7 @@ impl Store {
             clocks: parts.clocks,
             seeds: parts.seeds,
             cache: Cache::new(parts.cache_bytes),
+            memory_max: parts.memory_bytes,
             ..Self::default()
         }
     }
@@ -161,9 +165,9 @@ impl Store {
         to_u64(self.index.len())
     }
 
-    /// Bytes of memory of index, cache and pending puts.
-    pub fn memory_bytes(&self) -> u64 {
-        to_u64(self.index.memory_bytes() + self.cache.bytes() + self.pending_bytes)
+    /// Bytes of memory of index, cache and pending puts, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.index.about_bytes() + self.cache.bytes() + self.pending_bytes
     }
 
     /// Records that were read and did not verify, since the start.
@@ -411,6 +415,10 @@ impl Table for Store {
 
     fn is_full(&self) -> bool {
         self.full
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        self.memory_bytes() > self.memory_max
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the store of a node holds and has done, as INFO shows it.
+//! What a node stores, has done with it, and how much memory it takes, as INFO shows it.
 //!
 //! The thread of the log sets the figures, the threads of clients show them: each stands for
 //! itself, and an answer may mix two moments.
@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One figure each, in this order: name, and what it means.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 17] = [
     // Segment files, and their bytes.
     "storage_segments",
     "storage_file_bytes",
@@ -31,6 +31,10 @@ const NAMES: [&str; 14] = [
     "storage_full",
     // Records that have been written since the start.
     "storage_records",
+    // The memory budget, what clients keep of it, and the stores.
+    "memory_budget_bytes",
+    "memory_client_bytes",
+    "memory_store_bytes",
 ];
 
 /// The figures of one node.

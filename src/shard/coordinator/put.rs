@@ -195,6 +195,9 @@ impl Shard {
             sometimes!("a full disk refused a write");
             return Err(Fault::DiskFull);
         }
+        if value.is_some() && turn.table.is_out_of_memory() {
+            return Err(Fault::OutOfMemory);
+        }
         if matches!(origin, Origin::Peer { .. }) {
             // The coordinator could reach enough of the row; whether this node can is news.
             self.check_reach(&place.row, needed)?;

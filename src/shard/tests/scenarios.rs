@@ -136,6 +136,17 @@ fn a_full_disk_refuses_values_and_takes_deletes() {
 }
 
 #[test]
+fn a_used_up_memory_budget_refuses_values_and_takes_deletes() {
+    let mut world = one_node();
+    let key = Key::plain("k");
+    world.call(0, put(&key, "v", WriteContext::Known));
+    world.table(0, &key).out_of_memory = true;
+    assert_eq!(fault(world.call(0, put(&key, "w", WriteContext::Known))), Fault::OutOfMemory);
+    assert_eq!(read(world.call(0, get(&key))).siblings.len(), 1);
+    assert!(written(world.call(0, delete(&key))).existed);
+}
+
+#[test]
 fn another_member_leads_where_the_disk_of_the_coordinator_is_full() {
     let mut world = three_nodes();
     let key = Key::plain("k");

@@ -31,6 +31,7 @@ pub(in super::super) struct MemoryTable {
     /// Tokens asked of the disk since the world last looked.
     pub(in super::super) asked: Vec<Token>,
     pub(in super::super) full: bool,
+    pub(in super::super) out_of_memory: bool,
     pub(in super::super) undurable_extra: usize,
     random: Xoshiro256PlusPlus,
 }
@@ -50,6 +51,7 @@ impl MemoryTable {
             warm: BTreeSet::new(),
             asked: Vec::new(),
             full: false,
+            out_of_memory: false,
             undurable_extra: 0,
             random: Xoshiro256PlusPlus::seed_from_u64(seed),
         }
@@ -230,5 +232,9 @@ impl Table for MemoryTable {
 
     fn is_full(&self) -> bool {
         self.full
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        self.out_of_memory
     }
 }

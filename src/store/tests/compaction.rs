@@ -168,3 +168,22 @@ fn a_damaged_segment_is_left_alone_and_everything_else_goes_on() {
     assert_eq!(node.value(&Key::plain("lost")), Err(()));
     assert_eq!(node.value(&Key::plain("fine")), Ok(Some(b"this will not".to_vec())));
 }
+
+#[test]
+fn a_table_says_when_its_memory_budget_is_used_up_and_when_it_is_not_any_more() {
+    let mut settings = config(1, SEGMENT_BYTES);
+    settings.cache_bytes = 0;
+    settings.memory_bytes = 28 * 100;
+    let mut node = Node::start(settings, MemoryDisk::default(), 0);
+    let key = |number: usize| Key::plain(format!("key {number}"));
+    for number in 0..101 {
+        assert!(!node.stores[0].is_out_of_memory(), "{number} keys");
+        node.put(&key(number), Some(b"value"));
+        node.settle();
+    }
+    assert!(node.stores[0].is_out_of_memory());
+    assert_eq!(node.value(&key(0)), Ok(Some(b"value".to_vec())));
+    node.put(&key(0), None);
+    node.settle();
+    assert!(!node.stores[0].is_out_of_memory());
+}

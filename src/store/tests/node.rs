@@ -51,6 +51,7 @@ pub(super) fn config(shards: u16, segment_bytes: u64) -> LogConfig {
         segment_bytes,
         durability: Durability::Always,
         cache_bytes: 64 * 1024,
+        memory_bytes: usize::MAX,
         scrub_ms: Some(60_000),
         seed: 1,
     }

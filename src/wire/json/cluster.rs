@@ -41,16 +41,16 @@ pub(super) fn put_info(out: &mut BytesMut, facts: &Facts<'_>) {
             "value_bytes_max": facts.config.value_bytes_max,
             "durability": facts.config.durability,
             "uptime_seconds": uptime_ms / 1_000,
-            "storage": storage(facts),
+            "memory": gauges(facts, "memory_"),
+            "storage": gauges(facts, "storage_"),
         }),
     );
 }
 
-/// What the store of this node holds and has done; INFO over RESP has the same names.
-fn storage(facts: &Facts<'_>) -> Value {
-    let figures = facts.gauges.figures();
-    let named = figures.map(|(name, figure)| {
-        (name.trim_start_matches("storage_").to_owned(), Value::from(figure))
+/// The figures whose names begin with `of`, without it; INFO over RESP has the same.
+fn gauges(facts: &Facts<'_>, of: &str) -> Value {
+    let named = facts.gauges.figures().filter_map(|(name, figure)| {
+        Some((name.strip_prefix(of)?.to_owned(), Value::from(figure)))
     });
     Value::Object(named.collect())
 }
@@ -105,7 +105,8 @@ pub(super) fn put_status(out: &mut BytesMut, facts: &Facts<'_>) {
             "partitions": layout.map(|layout| layout.partitions),
             "replicas": layout.map(|layout| layout.replicas),
             "mints": view.actor.map(|actor| actor.to_string()),
-            "storage": storage(facts),
+            "memory": gauges(facts, "memory_"),
+            "storage": gauges(facts, "storage_"),
             "members": members(facts),
             "notes": notes,
         }),

@@ -216,10 +216,11 @@ fn matches(pattern: &[u8], name: &str) -> bool {
 
 /// The reply to INFO: the sections that were asked for, all without any.
 pub(super) fn put_info(writer: &mut Writer<'_>, sections: &[Bytes], facts: &Facts<'_>) {
-    const SECTIONS: [(&str, Section); 8] = [
+    const SECTIONS: [(&str, Section); 9] = [
         ("Server", server_section),
         ("Clients", clients_section),
         ("Persistence", persistence_section),
+        ("Memory", memory_section),
         ("Storage", storage_section),
         ("Replication", replication_section),
         ("Cluster", cluster_section),
@@ -273,8 +274,16 @@ fn persistence_section(text: &mut String, facts: &Facts<'_>) {
     put_line(text, format_args!("aof_enabled:1"));
 }
 
+fn memory_section(text: &mut String, facts: &Facts<'_>) {
+    put_gauges(text, facts, "memory_");
+}
+
 fn storage_section(text: &mut String, facts: &Facts<'_>) {
-    for (name, figure) in facts.gauges.figures() {
+    put_gauges(text, facts, "storage_");
+}
+
+fn put_gauges(text: &mut String, facts: &Facts<'_>, of: &str) {
+    for (name, figure) in facts.gauges.figures().filter(|(name, _)| name.starts_with(of)) {
         put_line(text, format_args!("{name}:{figure}"));
     }
 }
