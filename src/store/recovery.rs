@@ -261,7 +261,9 @@ impl Recovery {
             Step::Remove => {
                 ("removing", self.strays.front().map_or(String::new(), ToString::to_string))
             }
-            Step::SyncNames | Step::SyncDir | Step::Done => ("syncing", "the data directory".to_owned()),
+            Step::SyncNames | Step::SyncDir | Step::Done => {
+                ("syncing", "the data directory".to_owned())
+            }
         }
     }
 
