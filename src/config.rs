@@ -34,6 +34,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Address to listen on; beyond loopback it needs a secret and tokens.
     pub host: IpAddr,
+    /// Address or name by which other nodes, and clients that know the cluster, reach this node.
+    /// Default: `host`, which says nothing where it stands for every address of the machine.
+    pub advertise_host: Option<String>,
     /// Port for clients (newline-JSON and RESP). 0 = any free one.
     pub port: u16,
     /// Port for other nodes. Default: `port` + 1000. 0 = any free one.
@@ -88,6 +91,7 @@ impl Default for Config {
             node_id: None,
             data_dir: PathBuf::from("peerage-data"),
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            advertise_host: None,
             port: 6379,
             cluster_port: None,
             seeds: Vec::new(),

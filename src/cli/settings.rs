@@ -26,6 +26,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "ADDRESS", env = "PEERAGE_HOST", hide_env_values = true)]
     #[arg(value_parser = parse_host)]
     host: Option<IpAddr>,
+    /// Address or name by which other nodes and cluster clients reach this node; needed where it
+    /// listens on every address, such as 0.0.0.0 or :: [default: HOST]
+    #[arg(long, value_name = "HOST", env = "PEERAGE_ADVERTISE_HOST", hide_env_values = true)]
+    advertise_host: Option<String>,
     /// Port for clients, newline-JSON and RESP; 0 is any free one [default: 6379]
     #[arg(long, env = "PEERAGE_PORT", hide_env_values = true)]
     port: Option<u16>,
@@ -127,6 +131,7 @@ impl Settings {
             node_id: given.node_id.or(base.node_id),
             data_dir: given.data_dir.unwrap_or(base.data_dir),
             host: given.host.unwrap_or(base.host),
+            advertise_host: given.advertise_host.or(base.advertise_host),
             port: given.port.unwrap_or(base.port),
             cluster_port: given.cluster_port.or(base.cluster_port),
             seeds: given.seed.unwrap_or(base.seeds),

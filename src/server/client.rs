@@ -49,6 +49,8 @@ pub(crate) struct Client {
     reply_bytes: usize,
     /// What stopped the last [`Client::advance`] before everything was asked.
     stall: Option<Stall>,
+    /// Memory for answers is short: one request at a time, and none while one is unread.
+    is_pressed: bool,
     /// Bytes that came and that went, ever.
     heard_bytes: u64,
     told_bytes: u64,
@@ -67,6 +69,8 @@ enum Stall {
     Unread,
     /// The inbox of the shard.
     Inbox,
+    /// Memory for the answers of all connections.
+    Memory,
 }
 
 #[derive(Debug)]
@@ -105,6 +109,7 @@ impl Client {
             held_bytes: 0,
             reply_bytes: CONNECTION_REPLY_BYTES_MAX / REQUESTS_FIRST,
             stall: None,
+            is_pressed: false,
             heard_bytes: 0,
             told_bytes: 0,
             ended: false,
@@ -142,6 +147,11 @@ impl Client {
     /// Takes nothing more from the client, and ends once what it asked is answered.
     pub(crate) fn close(&mut self) {
         self.closing = true;
+    }
+
+    /// Whether memory for answers is short.
+    pub(crate) fn press(&mut self, is_pressed: bool) {
+        self.is_pressed = is_pressed;
     }
 
     /// Takes nothing more from the client, and tells it why, where no answer is before that.
@@ -226,6 +236,8 @@ impl Client {
     pub(crate) fn can_resume(&self) -> bool {
         match self.stall {
             None | Some(Stall::Requests) => false,
+            // Whoever has a request in flight, or something to read, is moved on by that.
+            Some(Stall::Memory) => self.requests.is_empty() && self.outgoing.is_empty(),
             Some(Stall::Unread) => {
                 let ready = self.calls.front().is_some_and(|waiting| waiting.call.is_ready());
                 self.bound().is_none() || ready && !self.is_unread()
@@ -317,6 +329,9 @@ impl Client {
             let held = if self.asked == 0 { 0 } else { self.held_bytes };
             if self.outgoing.len() + held >= CONNECTION_REPLY_BYTES_MAX {
                 return Some(Stall::Unread);
+            }
+            if self.is_pressed && !(self.requests.is_empty() && self.outgoing.is_empty()) {
+                return Some(Stall::Memory);
             }
             let Some((slot, request)) = self.calls[self.asked].call.next_request() else {
                 self.asked += 1;
@@ -537,6 +552,27 @@ mod tests {
         desk.say(&"GET a\r\n".repeat(100));
         assert_eq!(desk.asked.len(), 1 + REQUESTS_MIN);
         assert!(!desk.client.can_resume());
+    }
+
+    #[test]
+    fn where_memory_is_short_a_connection_asks_for_one_thing_after_the_other() {
+        let mut desk = Desk::new(0);
+        desk.client.press(true);
+        desk.say(&"GET a\r\n".repeat(3));
+        assert_eq!(desk.asked.len(), 1);
+        assert!(!desk.client.can_resume());
+        desk.client.on_reply(0, value(1), 0);
+        desk.advance();
+        assert_eq!(desk.asked.len(), 1, "one is unread");
+        assert!(!desk.client.can_resume());
+        desk.hear(99);
+        assert!(desk.client.can_resume());
+        desk.advance();
+        assert_eq!(desk.asked.len(), 2);
+        desk.client.press(false);
+        desk.client.on_reply(1, value(1), 0);
+        desk.advance();
+        assert_eq!(desk.asked.len(), 3);
     }
 
     #[test]

@@ -61,6 +61,43 @@ impl Exposure {
     }
 }
 
+/// The address or name by which others reach a node with these settings, IPv6 without brackets.
+pub(super) fn advertised_host(config: &Config) -> Result<String, StartError> {
+    let bad = |text: String| Err(StartError::BadConfig { text });
+    let Some(host) = &config.advertise_host else {
+        if config.host.to_canonical().is_unspecified() {
+            return bad(format!(
+                "{} stands for every address of this machine, and other nodes and cluster clients \
+                 must be told one: add --advertise-host with the address or name by which they \
+                 reach this node, or give that address as --host",
+                config.host
+            ));
+        }
+        return Ok(config.host.to_string());
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(addr) if addr.to_canonical().is_unspecified() => {
+            bad(format!("advertise-host {host} is no address that anybody can reach"))
+        }
+        Ok(addr) => Ok(addr.to_string()),
+        Err(_) if is_host_name(bare) => Ok(bare.to_owned()),
+        Err(_) => bad(format!(
+            "advertise-host {host:?} is neither an address nor a name; give it without a port, \
+             such as 10.0.0.1 or node-1.example"
+        )),
+    }
+}
+
+/// Whether it may be the name of a host: labels of letters, digits and hyphens.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
 fn is_loopback(host: IpAddr) -> bool {
     host.to_canonical().is_loopback()
 }
@@ -68,6 +105,28 @@ fn is_loopback(host: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_listens_everywhere_must_say_where_it_is_reached() {
+        let advertised = |host: &str, advertise: Option<&str>| {
+            let host = host.parse().unwrap();
+            let advertise_host = advertise.map(str::to_owned);
+            advertised_host(&Config { host, advertise_host, ..Config::default() })
+        };
+        for everywhere in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            let error = advertised(everywhere, None).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("--advertise-host"), "{error}");
+            assert_eq!(advertised(everywhere, Some("10.0.0.1")).unwrap(), "10.0.0.1");
+        }
+        assert_eq!(advertised("127.0.0.1", None).unwrap(), "127.0.0.1");
+        assert_eq!(advertised("::1", None).unwrap(), "::1");
+        assert_eq!(advertised("::1", Some("[2001:db8::1]")).unwrap(), "2001:db8::1");
+        assert_eq!(advertised("10.0.0.1", Some("n-1.example")).unwrap(), "n-1.example");
+        for wrong in ["", "0.0.0.0", "::", "n1:6379", "10.0.0.1:6379", "a b", "n..1", "\u{e9}.de"] {
+            assert!(advertised("0.0.0.0", Some(wrong)).is_err(), "{wrong:?}");
+        }
+    }
 
     /// Host, `--insecure-i-know`, secret, tokens: what is missing if it does not start, or else how
     /// many warnings there are.

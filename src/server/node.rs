@@ -21,7 +21,7 @@ use super::bug;
 use super::clock::Clock;
 use super::control::{self, Sockets};
 use super::directory::{Directory, DirectoryError};
-use super::exposure::Exposure;
+use super::exposure::{Exposure, advertised_host};
 use super::files::Files;
 use super::guests::{Bounds, Guests};
 use super::link_control::LinkControl;
@@ -158,7 +158,7 @@ impl Node {
         let directory = Directory::open(
             &config.data_dir,
             config.node_id.as_deref(),
-            &addresses.clients.to_string(),
+            &addresses.advertised(addresses.clients),
         )?;
         let name = directory.identity.name.clone();
         let shards = config.shards.unwrap_or_else(shards_default);
@@ -429,11 +429,14 @@ fn random() -> Result<u64, StartError> {
 struct Addresses {
     clients: SocketAddr,
     peers: SocketAddr,
+    /// Where others reach it, without a port.
+    host: String,
     sockets: Sockets,
 }
 
 impl Addresses {
     fn bind(config: &Config) -> Result<Self, StartError> {
+        let host = advertised_host(config)?;
         let cluster_port = match (config.cluster_port, config.port) {
             (Some(port), _) => port,
             (None, 0) => 0,
@@ -442,7 +445,17 @@ impl Addresses {
         let (client_socket, clients) = bind("clients", config.host, config.port)?;
         let (peer_socket, peers) = bind("other nodes", config.host, cluster_port)?;
         let sockets = Sockets { clients: client_socket, peers: peer_socket };
-        Ok(Self { clients, peers, sockets })
+        Ok(Self { clients, peers, host, sockets })
+    }
+
+    /// HOST:PORT by which others reach a socket.
+    fn advertised(&self, bound: SocketAddr) -> String {
+        let port = bound.port();
+        if self.host.contains(':') {
+            format!("[{}]:{port}", self.host)
+        } else {
+            format!("{}:{port}", self.host)
+        }
     }
 }
 
@@ -491,8 +504,8 @@ fn control_plane(
         public_key: directory.identity.public_key,
         name: name.to_owned(),
         zone: config.zone.clone(),
-        cluster_addr: addresses.peers.to_string(),
-        client_addr: addresses.clients.to_string(),
+        cluster_addr: addresses.advertised(addresses.peers),
+        client_addr: addresses.advertised(addresses.clients),
         seeds: config.seeds.clone(),
         partitions: config.partitions,
         replicas: config.replicas,
@@ -524,7 +537,7 @@ fn share(
     let guests = Guests::new(Bounds::of(&config));
     let memory = Memory::new(Budget::of(&config), shards);
     Shared {
-        host: config.host.to_string(),
+        host: addresses.host.clone(),
         config,
         name,
         identity: directory.identity.clone(),

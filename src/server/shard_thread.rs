@@ -28,6 +28,7 @@ use super::files::DiskResult;
 use super::guests::Place;
 use super::links::{self, Seat as LinkSeat};
 use super::patience::Watch;
+use super::readers::bytes_of;
 use super::shared::{Shared, Stage};
 use super::sweep::sweep;
 use crate::api::{Fault, Op, Reply, Request};
@@ -198,7 +199,10 @@ impl Shell {
                 );
             }
             Mail::Logged(note) => worker.on_note(note),
-            Mail::Fetched(id, result) => worker.on_read(id, result),
+            Mail::Fetched(id, result) => {
+                self.shared.readers.taken(self.id, bytes_of(&result));
+                worker.on_read(id, result);
+            }
             Mail::View(view) => {
                 *self.view.borrow_mut() = Arc::clone(&view);
                 self.inbox.borrow_mut().push_back(Input::View(view));
@@ -352,6 +356,7 @@ impl Shell {
         if shared.tokens.is_some() {
             client.deny_for(shared.failures.denied_ms(guest.place.origin, now.mono));
         }
+        client.press(self.is_pressed());
         for round in 1.. {
             client.advance(now.mono, &facts, |number, request| self.submit(seat, number, request));
             let failures = client.take_failures();

@@ -136,12 +136,45 @@ fn an_address_that_sends_five_wrong_tokens_must_wait_on_every_connection() {
 fn beyond_loopback_a_node_starts_with_both_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let host = "0.0.0.0".parse().unwrap();
-    let config = Config { host, ..config(&folder.path().join("n1"), vec![]) };
+    let unknown = Config { host, ..config(&folder.path().join("n1"), vec![]) };
+    let config = Config { advertise_host: Some(String::from("127.0.0.1")), ..unknown.clone() };
     let tokens = Some(Arc::new(Tokens::parse(&Grant::of("t", Role::Read, "t").line()).unwrap()));
     let both = NodeOptions { secret: Some(secret(1)), tokens, ..NodeOptions::default() };
     let half = NodeOptions { secret: None, ..both.clone() };
     let error = Node::start(config.clone(), half.clone()).unwrap_err();
     assert!(error.to_string().contains("it has no cluster secret"), "{error}");
+    let error = Node::start(unknown, both.clone()).unwrap_err();
+    assert!(error.to_string().contains("--advertise-host"), "{error}");
     Node::start(config.clone(), both).unwrap().kill();
     Node::start(Config { insecure_i_know: true, ..config }, half).unwrap().kill();
+}
+
+#[test]
+fn what_a_node_advertises_is_what_clients_and_nodes_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = [1, 2].map(|number| {
+        let host = "0.0.0.0".parse().unwrap();
+        let name = Some(format!("n{number}"));
+        let base = config(&folder.path().join(format!("n{number}")), vec![]);
+        let advertise_host = Some(String::from("localhost"));
+        Config { host, advertise_host, node_id: name, insecure_i_know: true, ..base }
+    });
+    let first = Node::start(first, NodeOptions::default()).unwrap();
+    wait_until(&first, "birth", is_ready);
+    let seeds = vec![format!("localhost:{}", first.cluster_addr().port())];
+    let second = Node::start(Config { seeds, ..second }, NodeOptions::default()).unwrap();
+    wait_until(&second, "the other", |view| view.members.values().any(|other| other.reachable));
+    let port = first.client_addr().port();
+    let here = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut talk = Talk::to(here);
+    talk.ask("CLUSTER SLOTS");
+    let mut slots = String::new();
+    for _ in 0..7 {
+        slots.push_str(&talk.hear());
+        slots.push(' ');
+    }
+    assert!(slots.contains(&format!("localhost :{port}")), "{slots}");
+    let first_addr = format!("localhost:{port}");
+    let told = second.view().members.values().any(|member| member.client_addr == first_addr);
+    assert!(told, "{:?}", second.view().members);
 }
