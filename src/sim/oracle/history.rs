@@ -306,7 +306,8 @@ impl History {
         past
     }
 
-    /// What those who made these events knew of, or of a copy of it, whoever has forgotten it since.
+    /// What those who made these events knew of, or of a copy of it, whoever has forgotten it
+    /// since.
     fn copies_of(&self, partition: PartitionId, dots: &[Dot]) -> BTreeSet<Dot> {
         let events = dots.iter().filter_map(|dot| self.events.get(&(partition, *dot)));
         events.flat_map(|event| event.past.iter().chain(&event.copies)).copied().collect()
