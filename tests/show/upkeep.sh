@@ -134,12 +134,11 @@ print(f"{KEYS:,} keys in {time.monotonic() - begun:.0f} s", flush=True)
 spans = multiprocessing.Queue()
 workers = run(overwrite, (spans,))
 end = time.monotonic() + SECONDS
-most, at_most = 0, (0, 0)
+worst_moments = []
 while time.monotonic() < end:
     time.sleep(min(2.0, max(0.0, end - time.monotonic())))
     held, live = log_bytes(), int(info()["storage_live_bytes"])
-    if held - 2 * live > most - 2 * at_most[1]:
-        most, at_most = held, (held, live)
+    worst_moments = [max([*worst_moments, (held - 2 * live, held, live)])]
 results = [spans.get() for _ in workers]
 for worker in workers:
     worker.join()
@@ -162,7 +161,7 @@ def percentile(share):
 p50, p99, worst = percentile(0.5), percentile(0.99), max(counts)
 facts = info()
 appended, moved = int(facts["storage_appended_bytes"]), int(facts["storage_moved_bytes"])
-held, live = at_most
+_, held, live = worst_moments[0]
 refused = sum(part[1] for part in results)
 print(f"{total:,} overwrites, {total / SECONDS:,.0f} a second, {refused} refused")
 print(f"segments compacted: {facts['storage_segments_compacted']}, write amplification "
