@@ -51,6 +51,8 @@ pub(crate) struct Client {
     stall: Option<Stall>,
     /// Memory for answers is short: one request at a time, and none while one is unread.
     is_pressed: bool,
+    /// An answer found no memory: nothing is asked until memory is not short any more.
+    is_out_of_memory: bool,
     /// Bytes that came and that went, ever.
     heard_bytes: u64,
     told_bytes: u64,
@@ -110,6 +112,7 @@ impl Client {
             reply_bytes: CONNECTION_REPLY_BYTES_MAX / REQUESTS_FIRST,
             stall: None,
             is_pressed: false,
+            is_out_of_memory: false,
             heard_bytes: 0,
             told_bytes: 0,
             ended: false,
@@ -152,6 +155,12 @@ impl Client {
     /// Whether memory for answers is short.
     pub(crate) fn press(&mut self, is_pressed: bool) {
         self.is_pressed = is_pressed;
+        self.is_out_of_memory &= is_pressed;
+    }
+
+    /// An answer to it found no memory.
+    pub(crate) fn on_out_of_memory(&mut self) {
+        self.is_out_of_memory = true;
     }
 
     /// Takes nothing more from the client, and tells it why, where no answer is before that.
@@ -237,7 +246,9 @@ impl Client {
         match self.stall {
             None | Some(Stall::Requests) => false,
             // Whoever has a request in flight, or something to read, is moved on by that.
-            Some(Stall::Memory) => self.requests.is_empty() && self.outgoing.is_empty(),
+            Some(Stall::Memory) => {
+                !self.is_out_of_memory && self.requests.is_empty() && self.outgoing.is_empty()
+            }
             Some(Stall::Unread) => {
                 let ready = self.calls.front().is_some_and(|waiting| waiting.call.is_ready());
                 self.bound().is_none() || ready && !self.is_unread()
@@ -330,7 +341,8 @@ impl Client {
             if self.outgoing.len() + held >= CONNECTION_REPLY_BYTES_MAX {
                 return Some(Stall::Unread);
             }
-            if self.is_pressed && !(self.requests.is_empty() && self.outgoing.is_empty()) {
+            let is_busy = !(self.requests.is_empty() && self.outgoing.is_empty());
+            if self.is_out_of_memory || self.is_pressed && is_busy {
                 return Some(Stall::Memory);
             }
             let Some((slot, request)) = self.calls[self.asked].call.next_request() else {
@@ -569,8 +581,14 @@ mod tests {
         assert!(desk.client.can_resume());
         desk.advance();
         assert_eq!(desk.asked.len(), 2);
-        desk.client.press(false);
+        // Its answer found no memory, so the next request would not either.
+        desk.client.on_out_of_memory();
         desk.client.on_reply(1, value(1), 0);
+        desk.hear(99);
+        desk.advance();
+        assert_eq!(desk.asked.len(), 2);
+        assert!(!desk.client.can_resume());
+        desk.client.press(false);
         desk.advance();
         assert_eq!(desk.asked.len(), 3);
     }

@@ -277,6 +277,8 @@ impl Shell {
         let Some(guest) = self.seats.borrow().guest(seat) else { return };
         let bytes = wire::reply_bytes(&reply);
         let reply = if bytes > PRESSED_READ_BYTES && self.kept.get() + bytes > self.kept_max {
+            guest.client.borrow_mut().on_out_of_memory();
+            guest.is_held_back.set(true);
             let what = String::from("memory for answers that clients have not read");
             Reply::Fault(Fault::Overloaded { what, retry_after_ms: PRESSED_RETRY_MS })
         } else {
@@ -289,9 +291,9 @@ impl Shell {
         }
     }
 
-    /// Whether clients keep more memory than there is for them.
+    /// Whether memory for what clients keep is short: half of it is for answers on their way.
     pub(super) fn is_pressed(&self) -> bool {
-        self.kept.get() > self.kept_max
+        self.kept.get() > self.kept_max / 2
     }
 
     /// Brings the count of what a client keeps up to date.
@@ -314,7 +316,9 @@ impl Shell {
     fn read_bytes(&self, guest: &Guest) -> usize {
         let is_pressed = self.is_pressed();
         let is_held_back = is_pressed && guest.kept.get() > 0;
-        guest.is_held_back.set(is_held_back);
+        if is_held_back {
+            guest.is_held_back.set(true);
+        }
         match (is_pressed, is_held_back) {
             (false, _) => READ_BYTES,
             (true, false) => PRESSED_READ_BYTES,

@@ -38,7 +38,8 @@ pub(super) async fn sweep(shell: Rc<Shell>) {
         }
         relieve(&shell, idling);
         if !shell.is_pressed() {
-            for (_, guest) in guests.iter().filter(|(_, guest)| guest.is_held_back.take()) {
+            for (seat, guest) in guests.iter().filter(|(_, guest)| guest.is_held_back.take()) {
+                shell.settle(shell.shared.clock.now(), *seat, guest);
                 guest.bell.notify_one();
             }
         }
@@ -63,7 +64,7 @@ fn look(shell: &Shell, seat: u32, guest: &Guest, patience: Patience) {
     }
 }
 
-/// Ends connections, those first that keep most, until what is kept fits the budget.
+/// Ends connections, those first that keep most, until memory is not short any more.
 fn relieve(shell: &Shell, mut idling: Vec<(usize, Rc<Guest>)>) {
     idling.sort_by_key(|&(kept, _)| std::cmp::Reverse(kept));
     for (kept, guest) in idling {
