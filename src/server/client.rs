@@ -410,6 +410,7 @@ mod tests {
                 connections: 1,
                 shards: 1,
                 detours: 0,
+                debug_writes: &AtomicU64::new(0),
                 write_seq: &self.write_seq,
                 gauges: &wire::Gauges::default(),
             };

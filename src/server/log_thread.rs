@@ -14,6 +14,7 @@ use super::Failure;
 use super::clock::Clock;
 use super::control::ControlMail;
 use super::files::{DiskResult, Files};
+use super::injection::Injection;
 use super::shard_thread::Mail;
 use super::shared::Shared;
 use crate::cluster::ControlRecord;
@@ -248,12 +249,23 @@ fn serve(shared: &Arc<Shared>, open: OpenLog, elsewhere: Sender<(IoId, DiskOp)>)
 }
 
 /// Does the slow work of the log until the node ends. Blocks.
-pub(crate) fn run_elsewhere(shared: &Arc<Shared>, files: &Files, work: &Receiver<(IoId, DiskOp)>) {
+pub(crate) fn run_elsewhere(
+    shared: &Arc<Shared>,
+    files: &Files,
+    work: &Receiver<(IoId, DiskOp)>,
+    mut injection: Injection,
+) {
     while let Ok((id, op)) = work.recv() {
         if shared.has_ended() {
             return;
         }
-        shared.log.post(LogMail::Done(id, files.perform(op)));
+        let before = injection.skipped();
+        let instead = injection.instead(&op, &shared.debug_writes);
+        if let Some(file) = injection.skipped().filter(|_| before != injection.skipped()) {
+            tracing::warn!(node = %shared.name, "{file} is not written, as a request with debug asked");
+        }
+        let result = instead.map_or_else(|| files.perform(op), Ok);
+        shared.log.post(LogMail::Done(id, result));
     }
 }
 

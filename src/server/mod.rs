@@ -16,6 +16,7 @@ mod files;
 mod greeting;
 mod guests;
 mod identity;
+mod injection;
 mod link_control;
 mod links;
 mod log_thread;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +24,7 @@ use super::directory::{Directory, DirectoryError};
 use super::exposure::{Exposure, advertised_host};
 use super::files::Files;
 use super::guests::{Bounds, Guests};
+use super::injection::Injection;
 use super::link_control::LinkControl;
 use super::links::Peers;
 use super::log_thread::{self, LogQueue, OpenLog};
@@ -257,7 +258,10 @@ impl Node {
         }
         let (elsewhere, work) = mpsc::channel();
         let files = log.files();
-        self.spawn("log-files", move |shared| log_thread::run_elsewhere(shared, &files, &work))?;
+        let injection = Injection::new(random()?);
+        self.spawn("log-files", move |shared| {
+            log_thread::run_elsewhere(shared, &files, &work, injection);
+        })?;
         self.spawn("log", move |shared| log_thread::run(shared, log, elsewhere))
     }
 
@@ -555,6 +559,7 @@ fn share(
         view: watch::Sender::new(Arc::new(view)),
         metrics: Metrics::default(),
         guests,
+        debug_writes: AtomicU64::new(0),
         write_seq: Facts::first_write_seq(started_unix_ms),
         shards: (0..shards).map(|_| Mailbox::default()).collect(),
         loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),

@@ -401,6 +401,7 @@ impl Shell {
             connections: shared.guests.count(),
             shards: shared.shard_count(),
             detours: shared.metrics.detours.count(),
+            debug_writes: &shared.debug_writes,
             write_seq: &shared.write_seq,
             gauges: &shared.gauges,
         }

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) metrics: Metrics,
     pub(crate) guests: Guests,
+    /// Writes that asked for faults since the last derived file was begun.
+    pub(crate) debug_writes: AtomicU64,
     /// The `seq` of the last write that a client was told.
     pub(crate) write_seq: AtomicU64,
     pub(crate) shards: Vec<Mailbox<Mail>>,

@@ -527,6 +527,7 @@ impl Running {
                 connections: 1,
                 shards: birth.shards,
                 detours: 0,
+                debug_writes: &AtomicU64::new(0),
                 write_seq: &self.write_seq,
                 gauges: &self.gauges,
             };

@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub shards: u16,
     /// Requests of clients for keys that this node holds no copy of, since its start.
     pub detours: u64,
+    /// Writes that asked for simulated faults, where the node lets them.
+    pub debug_writes: &'a AtomicU64,
     /// The `seq` of the last write that this node answered; one for all of its threads.
     pub write_seq: &'a AtomicU64,
     /// What the store holds and has done.

@@ -142,6 +142,7 @@ impl World {
             connections: 1,
             shards: 1,
             detours: 0,
+            debug_writes: &AtomicU64::new(0),
             write_seq: &AtomicU64::new(4_096_000 + self.node.writes),
             gauges: &Gauges::default(),
         };

@@ -178,3 +178,26 @@ fn what_a_node_advertises_is_what_clients_and_nodes_are_told() {
     let told = second.view().members.values().any(|member| member.client_addr == first_addr);
     assert!(told, "{:?}", second.view().members);
 }
+
+#[test]
+fn debug_asks_for_faults_only_where_a_node_lets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, allow_fault_injection) in [("n1", true), ("n2", false)] {
+        let base = config(&folder.path().join(name), vec![]);
+        let config = Config { allow_fault_injection, ..base };
+        let node = Node::start(config, NodeOptions::default()).unwrap();
+        wait_until(&node, "birth", is_ready);
+        let mut talk = Talk::to(node.client_addr());
+        for number in 0..200 {
+            let answer =
+                talk.ask(&format!(r#"{{"cmd":"SET","key":"k{number}","value":"v","debug":true}}"#));
+            assert!(answer.starts_with(r#"{"ok":true"#), "{answer}");
+            assert_eq!(answer.contains(r#""debug":"ignored""#), !allow_fault_injection, "{answer}");
+        }
+        // Whatever fault came of it, nothing is lost.
+        for number in 0..200 {
+            let got = talk.ask(&format!(r#"{{"cmd":"GET","key":"k{number}"}}"#));
+            assert!(got.contains(r#""value":"v""#), "{got}");
+        }
+    }
+}

@@ -3,6 +3,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use std::sync::atomic::Ordering;
+
 use bytes::{Bytes, BytesMut};
 
 use super::cluster;
@@ -70,6 +72,9 @@ pub(in crate::wire) fn encode(
     out: &mut BytesMut,
 ) {
     let debug_ignored = answer.debug && !facts.config.allow_fault_injection;
+    if answer.debug && !debug_ignored {
+        facts.debug_writes.fetch_add(1, Ordering::Relaxed);
+    }
     let mut writer = Writer { out, base64: answer.base64, debug_ignored };
     match replies {
         Replies::None => writer.immediate(answer.body, facts),
