@@ -49,10 +49,8 @@ pub(crate) struct Client {
     reply_bytes: usize,
     /// What stopped the last [`Client::advance`] before everything was asked.
     stall: Option<Stall>,
-    /// Memory for answers is short: one request at a time, and none while one is unread.
-    is_pressed: bool,
-    /// An answer found no memory: nothing is asked until memory is not short any more.
-    is_out_of_memory: bool,
+    /// Memory for its answers.
+    memory: Memory,
     /// Bytes that came and that went, ever.
     heard_bytes: u64,
     told_bytes: u64,
@@ -73,6 +71,17 @@ enum Stall {
     Inbox,
     /// Memory for the answers of all connections.
     Memory,
+}
+
+/// How much memory there is for the answers of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// As much as its own bounds allow.
+    Plenty,
+    /// It does one request after the other, and none while an answer is unread.
+    Short,
+    /// An answer to it found none: it asks for nothing until memory is not short any more.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -111,8 +120,7 @@ impl Client {
             held_bytes: 0,
             reply_bytes: CONNECTION_REPLY_BYTES_MAX / REQUESTS_FIRST,
             stall: None,
-            is_pressed: false,
-            is_out_of_memory: false,
+            memory: Memory::Plenty,
             heard_bytes: 0,
             told_bytes: 0,
             ended: false,
@@ -154,13 +162,16 @@ impl Client {
 
     /// Whether memory for answers is short.
     pub(crate) fn press(&mut self, is_pressed: bool) {
-        self.is_pressed = is_pressed;
-        self.is_out_of_memory &= is_pressed;
+        self.memory = match (is_pressed, self.memory) {
+            (false, _) => Memory::Plenty,
+            (true, Memory::Gone) => Memory::Gone,
+            (true, Memory::Plenty | Memory::Short) => Memory::Short,
+        };
     }
 
     /// An answer to it found no memory.
     pub(crate) fn on_out_of_memory(&mut self) {
-        self.is_out_of_memory = true;
+        self.memory = Memory::Gone;
     }
 
     /// Takes nothing more from the client, and tells it why, where no answer is before that.
@@ -247,7 +258,7 @@ impl Client {
             None | Some(Stall::Requests) => false,
             // Whoever has a request in flight, or something to read, is moved on by that.
             Some(Stall::Memory) => {
-                !self.is_out_of_memory && self.requests.is_empty() && self.outgoing.is_empty()
+                self.memory != Memory::Gone && self.requests.is_empty() && self.outgoing.is_empty()
             }
             Some(Stall::Unread) => {
                 let ready = self.calls.front().is_some_and(|waiting| waiting.call.is_ready());
@@ -342,7 +353,12 @@ impl Client {
                 return Some(Stall::Unread);
             }
             let is_busy = !(self.requests.is_empty() && self.outgoing.is_empty());
-            if self.is_out_of_memory || self.is_pressed && is_busy {
+            let is_held_back = match self.memory {
+                Memory::Plenty => false,
+                Memory::Short => is_busy,
+                Memory::Gone => true,
+            };
+            if is_held_back {
                 return Some(Stall::Memory);
             }
             let Some((slot, request)) = self.calls[self.asked].call.next_request() else {

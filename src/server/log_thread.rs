@@ -262,7 +262,7 @@ pub(crate) fn run_elsewhere(
         let before = injection.skipped();
         let instead = injection.instead(&op, &shared.debug_writes);
         if let Some(file) = injection.skipped().filter(|_| before != injection.skipped()) {
-            tracing::warn!(node = %shared.name, "{file} is not written, as a request with debug asked");
+            tracing::warn!(node = %shared.name, "{file} stays empty, as debug asked for");
         }
         let result = instead.map_or_else(|| files.perform(op), Ok);
         shared.log.post(LogMail::Done(id, result));
