@@ -107,6 +107,13 @@ pub enum Op {
         /// Which key.
         key: Key,
     },
+    /// What became of the write that its client gave this id. Answer: [`Reply::Outcome`].
+    Outcome {
+        /// The id.
+        id: RequestId,
+        /// A key of that write.
+        key: Key,
+    },
     /// Keys with more than one sibling, in token order. Answer: [`Reply::Conflicts`].
     Conflicts {
         /// Which bucket.
@@ -184,6 +191,8 @@ pub enum Reply {
     Explained(Explained),
     /// To [`Op::Conflicts`].
     Conflicts(Conflicts),
+    /// To [`Op::Outcome`].
+    Outcome(Settled),
     /// Something went wrong; it says whether anything may have been applied.
     Fault(Fault),
 }
@@ -267,6 +276,26 @@ pub enum Holding {
     },
 }
 
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// In one word.
+    pub known: Known,
+    /// How that is known, or why it is not.
+    pub detail: String,
+}
+
+/// Whether a write was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Known {
+    /// It was.
+    Applied,
+    /// It was not, and never will be.
+    NotApplied,
+    /// Nobody can tell.
+    Unknown,
+}
+
 /// Keys with more than one sibling.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflicts {
@@ -295,6 +324,7 @@ impl Op {
             Self::Get { key }
             | Self::Put { key, .. }
             | Self::Delete { key, .. }
+            | Self::Outcome { key, .. }
             | Self::Explain { key } => Some(key),
             Self::Batch { .. } | Self::Scan(_) | Self::Count { .. } | Self::Conflicts { .. } => {
                 None
@@ -313,6 +343,17 @@ impl Op {
             *expiry
         } else {
             Expiry::Never
+        }
+    }
+}
+
+impl Known {
+    /// The word that clients are told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::NotApplied => "not_applied",
+            Self::Unknown => "unknown",
         }
     }
 }

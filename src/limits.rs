@@ -122,6 +122,10 @@ pub const REQUEST_MEMORY_MS: u64 = 600_000;
 /// them within ten minutes push the oldest out.
 pub const REQUESTS_REMEMBERED: usize = 384 * 1024;
 
+/// Requests that one shard notes at most as not to be led any more, because their outcome was
+/// asked for. While there are so many, an outcome is `unknown` instead of `not_applied`.
+pub const DENIALS_MAX: usize = 65_536;
+
 /// Time that a read may take when the client says nothing, in milliseconds.
 pub const READ_TIMEOUT_MS: u32 = 1_000;
 /// Time that a write may take when the client says nothing, in milliseconds.

@@ -103,6 +103,15 @@ pub enum Fault {
         /// The id.
         request_id: RequestId,
     },
+    /// The outcome of the request was asked for before this try of it came.
+    #[error(
+        "this try was not applied: the outcome of request id {request_id} was asked for before, \
+         and no new try of it is taken since; give a new write a new id"
+    )]
+    RequestIdRefused {
+        /// The id.
+        request_id: RequestId,
+    },
     /// Too few replicas can be reached, are ready, or answered.
     #[error("{answered} of the {needed} replicas needed answered; {detail}")]
     Unavailable {
@@ -199,6 +208,7 @@ impl Fault {
             Self::BadLevel { .. } => "bad_level",
             Self::BadCursor { .. } => "bad_cursor",
             Self::RequestIdReused { .. } => "request_id_reused",
+            Self::RequestIdRefused { .. } => "request_id_refused",
             Self::Unavailable { .. } => "unavailable",
             Self::NoCluster { .. } => "no_cluster",
             Self::Overloaded { .. } => "overloaded",

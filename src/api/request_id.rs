@@ -109,6 +109,7 @@ impl Op {
             | Self::Scan(_)
             | Self::Count { .. }
             | Self::Explain { .. }
+            | Self::Outcome { .. }
             | Self::Conflicts { .. } => 0,
         }
     }

@@ -6,10 +6,9 @@ use std::ffi::OsString;
 use super::failure::Failure;
 
 /// Commands of later versions.
-const COMMANDS: [(&str, &str); 16] = [
+const COMMANDS: [(&str, &str); 15] = [
     ("top", "will show the cluster live; use `peerage status` until then"),
     ("cluster", "will plan and commit changes of the layout; nodes join by --seed until then"),
-    ("outcome", "will tell whether a write was applied; read its key until then"),
     ("verify", "will compare the replicas; `peerage explain KEY` does it for one key"),
     ("check", "will test a live cluster for what it claims"),
     ("fault", "will inject faults; `peerage dev` has kill, partition and heal at its prompt"),

@@ -15,6 +15,7 @@ mod failure;
 mod import;
 mod inspect;
 mod later;
+mod outcome;
 mod output;
 mod pages;
 mod pipeline;
@@ -99,6 +100,8 @@ enum Command {
     Ring(inspect::Ring),
     /// Show where a key lies and what each replica holds of it
     Explain(inspect::Explain),
+    /// Tell what became of a write
+    Outcome(outcome::Outcome),
     /// List keys with several concurrent values
     Conflicts(inspect::Conflicts),
     /// Make a secret for the nodes of a cluster
@@ -155,6 +158,7 @@ impl Command {
             Self::Status(command) => command.run(),
             Self::Ring(command) => command.run(),
             Self::Explain(command) => command.run(),
+            Self::Outcome(command) => command.run(),
             Self::Conflicts(command) => command.run(),
             Self::Secret(command) => command.run(),
             Self::Token(command) => command.run(),

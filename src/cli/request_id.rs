@@ -18,7 +18,8 @@ pub(crate) struct IdFlag {
     request_id: Option<RequestId>,
 }
 
-fn parse(text: &str) -> Result<RequestId, String> {
+/// An id as it is written.
+pub(super) fn parse(text: &str) -> Result<RequestId, String> {
     RequestId::from_text(text)
         .ok_or_else(|| String::from("an id is 32 hexadecimal digits, not all zero, or a UUID"))
 }

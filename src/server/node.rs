@@ -269,9 +269,17 @@ impl Node {
         let shards = self.shared.shard_count();
         let rebuilding = found.damage.unnamed || !found.damage.partitions.is_empty();
         for (index, shard) in (0..).zip(found.shards) {
-            let RecoveredShard { store, clocks, stamps, expiring } = shard;
+            let RecoveredShard { store, clocks, stamps, expiring, refused, is_complete } = shard;
             let hlc = found.hlc;
-            let recovered = shard::Recovered { clocks, rebuilding, hlc, stamps, expiring };
+            let recovered = shard::Recovered {
+                clocks,
+                rebuilding,
+                hlc,
+                stamps,
+                expiring,
+                refused,
+                is_complete,
+            };
             let shard = ShardId(index);
             let config = ShardConfig { shard, shards, seed: random()?, recovered };
             let worker = Worker::new(Shard::new(config), store);

@@ -566,7 +566,10 @@ fn input_bytes(input: &Input) -> usize {
         Op::Batch { items, .. } => {
             items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum()
         }
-        Op::Get { key } | Op::Delete { key, .. } | Op::Explain { key } => key.bytes.len(),
+        Op::Get { key }
+        | Op::Delete { key, .. }
+        | Op::Outcome { key, .. }
+        | Op::Explain { key } => key.bytes.len(),
         Op::Scan(_) | Op::Count { .. } | Op::Conflicts { .. } => 0,
     }
 }

@@ -87,8 +87,7 @@ impl Shard {
                         None => (Seen::All, self.clock.tick(turn.now)),
                     };
                     let named = given.map(|id| Named::of_part(id, &key, &value));
-                    let done = self.done(key.token, named);
-                    let value = Some(value);
+                    let (value, done) = (Some(value), None);
                     let write = Write { key, value, expiry, seen, hlc, rid, named, done };
                     Change::Put(partition, write)
                 })
@@ -133,7 +132,18 @@ impl Shard {
             if !is_held {
                 self.parked.hold(token);
             }
-            let change = part.left.pop().expect("it was there just now");
+            let mut change = part.left.pop().expect("it was there just now");
+            if let Change::Put(_, write) = &mut change {
+                // Another try may have been done, or denied, while this one waited for its keys.
+                if let Err(fault) = self.check_named(token, write.named) {
+                    if !is_held {
+                        part.taken.push((change, stored));
+                    }
+                    self.refuse(turn, &part, fault);
+                    return;
+                }
+                write.done = self.done(token, write.named);
+            }
             change.leave_out_what_goes(&mut stored);
             part.taken.push((change, stored));
         }
@@ -346,8 +356,7 @@ impl Change {
             Self::Put(_, write) if write.done.is_some() => {}
             Self::Put(_, write) => {
                 let is_try = |rid: u64| write.rid != 0 && rid == write.rid;
-                let is_done = write.done.is_some();
-                if !is_done && !stored.entries.iter().any(|entry| is_try(entry.rid)) {
+                if !stored.entries.iter().any(|entry| is_try(entry.rid)) {
                     let goes = |entry: &&mut Entry| write.seen.replaces(entry);
                     stored.entries.iter_mut().filter(goes).for_each(|entry| entry.payload.clear());
                 }

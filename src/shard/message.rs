@@ -144,6 +144,28 @@ pub enum Message {
         /// the largest number is the best.
         events: u64,
     },
+    /// What does this replica know of a write?
+    Outcome {
+        /// Names the answer.
+        call: CallId,
+        /// The partition of the key.
+        partition: PartitionId,
+        /// A key of the write.
+        key: Key,
+        /// Its id.
+        id: RequestId,
+        /// Whether a replica that knows nothing of it is to note that it will not lead it.
+        deny: bool,
+        /// Milliseconds within which an answer is of use.
+        left_ms: u32,
+    },
+    /// That.
+    OutcomeReply {
+        /// The question.
+        call: CallId,
+        /// What it knows.
+        answer: Recollection,
+    },
     /// What does this replica hold, in words?
     Explain {
         /// Names the answer.
@@ -235,6 +257,17 @@ pub enum ReadAnswer {
     Refused(Nack),
 }
 
+/// What a replica knows of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recollection {
+    /// It was applied.
+    Applied,
+    /// This replica has never led it, and has noted that it will not.
+    Denied,
+    /// It knows nothing of it, and that may be because it forgot.
+    Unsure,
+}
+
 /// Why a replica did not do what it was asked. Nothing was changed there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Nack {
@@ -281,6 +314,7 @@ impl Message {
             Self::Replicate { left_ms, .. }
             | Self::ReplicateBatch { left_ms, .. }
             | Self::Read { left_ms, .. }
+            | Self::Outcome { left_ms, .. }
             | Self::Page { left_ms, .. } => Some(*left_ms),
             Self::Count { .. }
             | Self::Explain { .. }
@@ -293,6 +327,7 @@ impl Message {
             | Self::PageReply { .. }
             | Self::CountReply { .. }
             | Self::ExplainReply { .. }
+            | Self::OutcomeReply { .. }
             | Self::Held { .. }
             | Self::Applied { .. } => None,
         }
@@ -305,6 +340,7 @@ impl Message {
             Self::Replicate { left_ms, .. }
             | Self::ReplicateBatch { left_ms, .. }
             | Self::Read { left_ms, .. }
+            | Self::Outcome { left_ms, .. }
             | Self::Page { left_ms, .. } => *left_ms = left,
             Self::Count { .. }
             | Self::Explain { .. }
@@ -316,6 +352,7 @@ impl Message {
             | Self::ReadReply { .. }
             | Self::PageReply { .. }
             | Self::CountReply { .. }
+            | Self::OutcomeReply { .. }
             | Self::ExplainReply { .. }
             | Self::Held { .. }
             | Self::Applied { .. } => {}
@@ -332,6 +369,7 @@ impl Message {
             | Self::Page { partition, .. }
             | Self::Count { partition, .. }
             | Self::Explain { partition, .. }
+            | Self::Outcome { partition, .. }
             | Self::Hold { partition, .. }
             | Self::Apply { partition, .. }
             | Self::Release { partition, .. } => Route::Partition(*partition),
@@ -341,6 +379,7 @@ impl Message {
             | Self::PageReply { call, .. }
             | Self::CountReply { call, .. }
             | Self::ExplainReply { call, .. }
+            | Self::OutcomeReply { call, .. }
             | Self::Held { call, .. }
             | Self::Applied { call, .. } => Route::Shard(call.shard()),
         }

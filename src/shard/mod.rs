@@ -34,12 +34,13 @@ use serde::{Deserialize, Serialize};
 
 pub use batch_log::BATCH_LOG_BUCKET;
 pub use message::Message;
+pub use recent::REFUSED_BUCKET;
 pub use table::{Batch, Group, IndexEntry, Lookup, Record, Seq, Stamp, Table};
 
 use crate::api::{Fault, Reply, Request};
 use crate::causality::{NodeId, PartitionClock};
 use crate::cluster::{Layout, View};
-use crate::hash::{PartitionId, Token};
+use crate::hash::{Key, PartitionId, Token};
 use crate::limits::{
     READ_TIMEOUT_MS, REPLICAS_MAX, REQUESTS_REMEMBERED, SHARDS_MAX, TIMEOUT_MS_MAX,
 };
@@ -47,6 +48,7 @@ use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
 use crate::time::{Hlc, HlcClock, Mono, Now};
 use batch_log::BatchLogs;
+use coordinator::Inquiry;
 use held::{Address, Held};
 use latency::Latency;
 use message::{CallId, Nack, Route};
@@ -140,6 +142,10 @@ pub struct Recovered {
     pub stamps: Vec<(Token, Stamp)>,
     /// When something of a token ends, in milliseconds since the Unix epoch.
     pub expiring: Vec<(Token, u64)>,
+    /// Notes of requests that are not led here, as keys of [`REFUSED_BUCKET`].
+    pub refused: Vec<Key>,
+    /// Whether the log holds every request that it was ever told of.
+    pub is_complete: bool,
 }
 
 /// What a shard counts, from its start.
@@ -229,9 +235,10 @@ impl Shard {
     /// # Panics
     /// When the numbers do not describe a shard.
     pub fn new(config: ShardConfig) -> Self {
-        let ShardConfig { shard, shards, seed, recovered } = config;
+        let ShardConfig { shard, shards, seed, mut recovered } = config;
         assert!(shards >= 1, "a node has at least one shard");
         assert!(shards <= SHARDS_MAX, "a node has at most {SHARDS_MAX} shards");
+        let recent = Recent::new(REQUESTS_REMEMBERED / usize::from(shards), &mut recovered);
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
         let mut partitions = Partitions::new(shard.0, shards);
         for (token, expiry_ms) in recovered.expiring {
@@ -250,7 +257,7 @@ impl Shard {
             parked: Parked::default(),
             held: Held::default(),
             batch_logs: BatchLogs::default(),
-            recent: Recent::new(REQUESTS_REMEMBERED / usize::from(shards), recovered.stamps),
+            recent,
             freed: VecDeque::new(),
             pages: Pages::default(),
             inner: VecDeque::new(),
@@ -351,6 +358,7 @@ impl Shard {
             | Message::PageReply { call, .. }
             | Message::CountReply { call, .. }
             | Message::ExplainReply { call, .. }
+            | Message::OutcomeReply { call, .. }
             | Message::Held { call, .. }
             | Message::Applied { call, .. } => self.on_answer(turn, from, call, message),
             Message::ReplicateBatch { call, left_ms, items, .. } => {
@@ -366,6 +374,10 @@ impl Shard {
             Message::Page { .. } => self.on_page(turn, from, message),
             Message::Count { call, partition, bucket } => {
                 self.on_count(turn, from, call, partition, bucket);
+            }
+            Message::Outcome { call, partition, key, id, deny, left_ms } => {
+                let inquiry = Inquiry { call, partition, key, id, deny, left_ms };
+                self.on_outcome(turn, from, inquiry);
             }
             Message::Explain { call, partition, key } => {
                 self.on_explain(turn, from, call, partition, key);
@@ -412,7 +424,7 @@ impl Shard {
             }
         }
         self.partitions.open(view.actor);
-        self.recent.recover(turn.now.mono);
+        self.recent.recover(turn.now);
         self.view = Some(view);
         for id in owned {
             self.recall_batch_logs(turn, id);

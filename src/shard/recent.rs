@@ -6,14 +6,18 @@
 //! What is pushed out, by its age or because there are too many, is forgotten for good.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 
-use super::table::Stamp;
+use bytes::BytesMut;
+
+use super::Recovered;
+use super::table::{Record, Stamp};
 use crate::api::{self, RequestId};
-use crate::causality::Dot;
-use crate::hash::{Key, Token};
-use crate::limits::REQUEST_MEMORY_MS;
+use crate::causality::{Actor, Dot, Object};
+use crate::hash::{BucketId, Key, PartitionId, Token};
+use crate::limits::{DENIALS_MAX, REQUEST_MEMORY_MS};
 use crate::marks::sometimes;
-use crate::time::Mono;
+use crate::time::{Mono, Now};
 
 /// A write and the id that its client gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +36,15 @@ pub(super) struct Recent {
     /// When each is to be forgotten, the first one first.
     order: VecDeque<(Mono, Name)>,
     max: usize,
+    /// Requests that are not led here any more.
+    refused: BTreeMap<Name, Refusal>,
+    /// When each of them may be forgotten, the first one first.
+    refused_order: VecDeque<(Mono, Name)>,
+    /// Requests that were made up to this time may have been forgotten; in milliseconds since the
+    /// Unix epoch, by the clocks of clients.
+    forgotten_ms: u64,
     /// What the log told, until the first view says what time it is.
-    recovered: Vec<(Token, Stamp)>,
+    recovered: Recovered,
 }
 
 /// What the memory says of a write that is to be led.
@@ -45,7 +56,17 @@ pub(super) enum Tried {
     Done(Stamp),
     /// Its id belongs to another request.
     Other,
+    /// Its outcome was asked for, and this replica has said that it does not lead it.
+    Refused,
 }
+
+/// The bucket of notes of requests that are not led here. No client can name it, and nothing of it
+/// leaves its node.
+pub const REFUSED_BUCKET: BucketId = BucketId(u32::MAX - 1);
+
+/// A note that a request is not led here any more: a key that says so by being there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal(Key);
 
 /// Id and token, as bytes: in a map, alignment would cost eight bytes a name.
 type Name = [u8; 24];
@@ -67,16 +88,36 @@ impl Named {
 }
 
 impl Recent {
-    /// A memory of `max` requests that begins with these, the oldest first.
-    pub(super) fn new(max: usize, recovered: Vec<(Token, Stamp)>) -> Self {
-        Self { max: max.max(1), recovered, ..Self::default() }
+    /// A memory of `max` requests that begins with what the log told of them.
+    pub(super) fn new(max: usize, recovered: &mut Recovered) -> Self {
+        let stamps = mem::take(&mut recovered.stamps);
+        let refused = mem::take(&mut recovered.refused);
+        let (is_complete, hlc) = (recovered.is_complete, recovered.hlc);
+        let recovered = Recovered { stamps, refused, is_complete, hlc, ..Recovered::default() };
+        Self { max: max.max(1), forgotten_ms: u64::MAX, recovered, ..Self::default() }
     }
 
     /// Takes in what the log told, once.
-    pub(super) fn recover(&mut self, now: Mono) {
-        for (token, stamp) in std::mem::take(&mut self.recovered) {
+    pub(super) fn recover(&mut self, now: Now) {
+        if self.forgotten_ms != u64::MAX {
+            return;
+        }
+        let Recovered { stamps, refused, is_complete, hlc, .. } = mem::take(&mut self.recovered);
+        if is_complete {
+            self.forgotten_ms = 0;
+        } else {
+            // What is lost was made before the start. The clock of this node may be behind the
+            // others, and those of clients a little ahead.
+            let made = stamps.iter().filter_map(|(_, stamp)| stamp.id.unix_ms()).max();
+            let latest = now.unix_ms.max(hlc.unix_ms()).max(made.unwrap_or(0));
+            self.forgotten_ms = latest.saturating_add(CLOCK_MS);
+        }
+        for (token, stamp) in stamps {
             sometimes!("a request was remembered through a restart");
-            self.note(token, stamp, now);
+            self.note(token, stamp, now.mono);
+        }
+        for key in refused {
+            self.refuse(Refusal(key), now.mono);
         }
     }
 
@@ -90,11 +131,43 @@ impl Recent {
                 Tried::Other
             };
         }
+        if self.refused.contains_key(&own) {
+            return Tried::Refused;
+        }
         let others = self.known.range(name(named.id, Token(0))..=name(named.id, Token::MAX));
         let is_single = |print: u64| !api::may_have_more_keys(print);
         let is_other =
             others.into_iter().any(|(_, known)| is_single(known.print) || is_single(named.print));
         if is_other { Tried::Other } else { Tried::Never }
+    }
+
+    /// Whether a request is known to have been done.
+    pub(super) fn is_done(&self, token: Token, id: RequestId) -> bool {
+        self.known.contains_key(&name(id, token))
+    }
+
+    /// Whether this replica has said that it does not lead a request.
+    pub(super) fn is_refused(&self, token: Token, id: RequestId) -> bool {
+        self.refused.contains_key(&name(id, token))
+    }
+
+    /// Whether it is certain that a request which is not known was never known.
+    pub(super) fn can_deny(&self, id: RequestId) -> bool {
+        let is_new = id.unix_ms().is_some_and(|unix_ms| unix_ms > self.forgotten_ms);
+        is_new && self.refused.len() < DENIALS_MAX
+    }
+
+    /// This request is not led here any more. Returns those that may be forgotten instead.
+    pub(super) fn refuse(&mut self, refusal: Refusal, now: Mono) -> Vec<Refusal> {
+        let mut ended = Vec::new();
+        while let Some((_, name)) = self.refused_order.pop_front_if(|(until, _)| *until <= now) {
+            ended.extend(self.refused.remove(&name));
+        }
+        if let Some(name) = refusal.name() {
+            self.refused_order.push_back((now.plus_ms(REQUEST_MEMORY_MS), name));
+            self.refused.insert(name, refusal);
+        }
+        ended
     }
 
     /// Whether this says something that is not known yet.
@@ -121,6 +194,8 @@ impl Recent {
             }
             self.order.pop_front();
             self.known.remove(&name);
+            let id = id_of(name);
+            self.forgotten_ms = self.forgotten_ms.max(id.unix_ms().unwrap_or(0));
         }
     }
 }
@@ -136,6 +211,51 @@ impl Known {
         let at_ms = self.at_ms_and_existed >> 1;
         Stamp { id, at_ms, dot: self.dot, print: self.print, existed }
     }
+}
+
+/// A client's clock may be so much ahead, in milliseconds, of one that was set right.
+const CLOCK_MS: u64 = 60_000;
+
+impl Refusal {
+    /// That of a key that was to be written.
+    pub(super) fn new(key: &Key, id: RequestId) -> Self {
+        let mut bytes = BytesMut::with_capacity(16 + key.bytes.len());
+        bytes.extend_from_slice(&id.0.to_be_bytes());
+        bytes.extend_from_slice(&key.bytes);
+        Self(Key { token: key.token, bucket: REFUSED_BUCKET, bytes: bytes.freeze() })
+    }
+
+    /// The token of the key that was to be written.
+    pub(super) fn token(&self) -> Token {
+        self.0.token
+    }
+
+    /// The record that stores it.
+    pub(super) fn record(&self, partition: PartitionId) -> Record {
+        // An object without siblings is kept as long as it has a context. Nobody has this actor.
+        let ctx = [Dot { actor: Actor(0), seq: 1 }].into_iter().collect();
+        self.with(partition, Object { entries: Vec::new(), ctx })
+    }
+
+    /// The record that takes it away.
+    pub(super) fn end(&self, partition: PartitionId) -> Record {
+        self.with(partition, Object::default())
+    }
+
+    fn with(&self, partition: PartitionId, object: Object) -> Record {
+        let (dots, removed) = (Vec::new(), Vec::new());
+        Record { key: self.0.clone(), partition, object, dots, removed, stamp: None }
+    }
+
+    fn name(&self) -> Option<Name> {
+        let id: &[u8; 16] = self.0.bytes.first_chunk()?;
+        Some(name(RequestId(u128::from_be_bytes(*id)), self.0.token))
+    }
+}
+
+fn id_of(name: Name) -> RequestId {
+    let id: [u8; 16] = *name.first_chunk().expect("a name has 24 bytes");
+    RequestId(u128::from_be_bytes(id))
 }
 
 /// Ids in order, and of one id the keys.
@@ -162,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_request_is_known_by_its_id_and_key_and_the_first_event_stays() {
-        let mut recent = Recent::new(10, Vec::new());
+        let mut recent = Recent::new(10, &mut Recovered::default());
         let (key, other) = (Token(1), Token(2));
         recent.note(key, stamp(9, 1), Mono(0));
         recent.note(key, stamp(9, 2), Mono(0));
@@ -177,8 +297,10 @@ mod tests {
 
     #[test]
     fn old_requests_are_forgotten_and_the_oldest_where_there_are_too_many() {
-        let mut recent = Recent::new(2, vec![(Token(1), stamp(1, 1))]);
-        recent.recover(Mono(0));
+        let stamps = vec![(Token(1), stamp(1, 1))];
+        let mut recovered = Recovered { stamps, ..Recovered::default() };
+        let mut recent = Recent::new(2, &mut recovered);
+        recent.recover(Now::default());
         recent.note(Token(1), stamp(2, 2), Mono(0).plus_ms(1));
         recent.note(Token(1), stamp(3, 3), Mono(0).plus_ms(2));
         assert_eq!(recent.tried(Token(1), named(1, 5)), Tried::Never);

@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::message::{Message, Nack, ReadAnswer, ReplicaItem};
+use super::message::{Message, Nack, ReadAnswer, Recollection, ReplicaItem};
 use super::parked::Waiting;
 use super::{Lookup, Record, Seq, Shard, Table, Turn};
 use crate::api::{Holding, Reply};
@@ -257,6 +257,9 @@ impl Shard {
                 Message::PageReply { call, items, known, next: None, refusal: Some(why) }
             }
             Message::Count { call, .. } => Message::CountReply { call, count: None, events: 0 },
+            Message::Outcome { call, .. } => {
+                Message::OutcomeReply { call, answer: Recollection::Unsure }
+            }
             Message::Explain { call, .. } => {
                 Message::ExplainReply { call, holding: Holding::Unknown }
             }
@@ -271,6 +274,7 @@ impl Shard {
             | Message::PageReply { .. }
             | Message::CountReply { .. }
             | Message::ExplainReply { .. }
+            | Message::OutcomeReply { .. }
             | Message::Held { .. }
             | Message::Applied { .. } => return,
         };

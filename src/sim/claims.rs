@@ -55,7 +55,9 @@ impl World {
             Context::Forged(forgery) => self.forge(client, key, forgery),
         };
         claimed.unwrap_or_else(|| {
-            let shown = self.clients[client].shown.remove(key).filter(|_| uses_shown);
+            // A try through another node knows nothing of what this connection was shown.
+            let is_once = self.id_of_write(client).is_none();
+            let shown = self.clients[client].shown.remove(key).filter(|_| uses_shown && is_once);
             let claim = shown.map_or(Claim::Known, |value| {
                 Claim::Shown(self.history.seen_by(self.partition(key), key, &[value]).at_most)
             });

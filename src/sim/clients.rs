@@ -17,6 +17,7 @@ use super::faults::ClientFault;
 use super::looks::{Look, Replica};
 use super::network::Place;
 use super::oracle::{Claim, Fate, Reader, Seen, WriteId};
+use super::retries::Tries;
 use super::scenario::{Action, Answered, Operation, Request, Step};
 use super::trace::Lane;
 use super::world::{Happening, World};
@@ -50,6 +51,8 @@ pub(super) struct Client {
     pub(super) next_is_half: Option<ClientFault>,
     /// Whether it draws its operations, and goes on to do so.
     pub(super) draws: bool,
+    /// The write that it is sending again and again.
+    pub(super) tries: Option<Tries>,
 }
 
 /// What a client knows of a key: the token it was given, and what it stands for.
@@ -91,6 +94,12 @@ pub(super) enum Kind {
     },
     /// A walk over all keys, a count or an explanation.
     Look(Look),
+    /// What became of some writes, which the tries said was their fate.
+    Outcome {
+        key: Key,
+        ids: Vec<WriteId>,
+        fate: Fate,
+    },
     /// The read at the end of a run, whose answer is the verdict.
     Verdict {
         key: Key,
@@ -134,6 +143,7 @@ impl Client {
             shown: BTreeMap::new(),
             next_is_half: None,
             draws,
+            tries: None,
         }
     }
 
@@ -173,13 +183,19 @@ impl World {
             return self.rest(client);
         }
         let Operation { request, level, expect, .. } = operation;
+        let id = self.id_of_write(client);
         let (kind, line) = self.question(client, request, level);
+        if let Some(id) = id.filter(|_| !kind.writes().is_empty()) {
+            self.begin_tries(client, id, &line, &kind);
+        }
         self.ask(client, kind, expect.map(|expect| (expect, promise)), line);
     }
 
     /// What a client is about to ask, and the line by which it does.
     fn question(&mut self, client: usize, request: Request, level: Level) -> (Kind, String) {
         let word = level.name();
+        let id = self.id_of_write(client);
+        let named = id.map_or_else(String::new, |id| format!(",\"request_id\":\"{id}\""));
         let firm = level != Level::One;
         match request {
             Request::Get { key, siblings } => {
@@ -192,7 +208,7 @@ impl World {
                 let id = self.begin_write(&key, Some(&value), claim);
                 let (name, value) = (quoted(&key.bytes), quoted(&value));
                 let ttl = ttl(ttl_us);
-                let fields = format!("\"value\":{value},\"level\":\"{word}\"{field}{ttl}");
+                let fields = format!("\"value\":{value},\"level\":\"{word}\"{field}{ttl}{named}");
                 let line = format!("{{\"cmd\":\"SET\",\"key\":{name},{fields}}}\n");
                 (Kind::Write { key, id, firm, is_foreign }, line)
             }
@@ -200,13 +216,13 @@ impl World {
                 let Claimed { field, claim, is_foreign } = self.claim(client, &key, context, false);
                 let id = self.begin_write(&key, None, claim);
                 let name = quoted(&key.bytes);
-                let fields = format!("\"level\":\"{word}\"{field}");
+                let fields = format!("\"level\":\"{word}\"{field}{named}");
                 let line = format!("{{\"cmd\":\"DELETE\",\"key\":{name},{fields}}}\n");
                 (Kind::Write { key, id, firm, is_foreign }, line)
             }
             Request::Bulk { items, isolated, ttl_us } => {
                 let require = if isolated { ",\"require\":\"isolated\"" } else { "" };
-                let fields = format!("\"level\":\"{word}\"{require}{}", ttl(ttl_us));
+                let fields = format!("\"level\":\"{word}\"{require}{}{named}", ttl(ttl_us));
                 let (kind, line) = self.bulk(client, &items, &fields, firm);
                 // A part whose leader's clock is ahead of its end is a delete: it leaves no value.
                 if let Kind::Bulk { ids, .. } = &kind
@@ -320,6 +336,11 @@ impl World {
 
     /// A client waits for nothing: what it is to ask next comes up.
     pub(super) fn rest(&mut self, client: usize) {
+        if let Some(tries) = self.clients[client].tries.take()
+            && self.end_tries(client, tries)
+        {
+            return;
+        }
         if let Some(operation) = self.clients[client].waiting.pop_front() {
             self.begin(operation, SCENARIO);
         } else if self.clients[client].draws {
@@ -373,7 +394,7 @@ impl World {
             let text = format!("the answer should be {expected}, not {}", bytes.escape_ascii());
             self.history.violate(promise, &pending.kind.key(), text);
         }
-        if !matches!(pending.kind, Kind::Verdict { .. }) {
+        if !matches!(pending.kind, Kind::Verdict { .. } | Kind::Outcome { .. }) {
             let is_read = matches!(pending.kind, Kind::Read { .. });
             self.tell_driver(client, || answer.told(is_read));
         }
@@ -383,7 +404,9 @@ impl World {
                 self.on_read_answer(client, &key, siblings, reader, answer);
             }
             Kind::Write { key, id, firm, is_foreign } => {
-                self.history.told(id, fate, self.now_us, firm);
+                if fate == Fate::Acknowledged || self.clients[client].tries.is_none() {
+                    self.history.told(id, fate, self.now_us, firm);
+                }
                 if fate == Fate::Acknowledged {
                     self.check_acknowledged(&key, id, firm);
                 }
@@ -394,8 +417,10 @@ impl World {
                 self.clients[client].shown.remove(&key);
             }
             Kind::Bulk { ids, firm, .. } => {
-                for id in ids {
-                    self.history.told(id, fate, self.now_us, firm);
+                if fate == Fate::Acknowledged || self.clients[client].tries.is_none() {
+                    for id in ids {
+                        self.history.told(id, fate, self.now_us, firm);
+                    }
                 }
             }
             Kind::Look(look) => {
@@ -403,9 +428,14 @@ impl World {
                     return self.go_on(client, next, pending.expect);
                 }
             }
+            Kind::Outcome { key, ids, fate } => {
+                self.on_outcome(&key, &ids, fate, answer.outcome.as_deref().unwrap_or_default());
+            }
             Kind::Verdict { key } => self.on_verdict(&key, &answer),
         }
-        self.rest(client);
+        if !self.on_try(client, fate) {
+            self.rest(client);
+        }
     }
 
     fn on_read_answer(
@@ -421,6 +451,7 @@ impl World {
         self.note_time();
         if siblings && answer.ok {
             let values: Vec<Bytes> = answer.values.into_iter().map(Bytes::from).collect();
+            self.check_doubles(key, &values);
             self.history.check_living(partition, key, &values, told_ms);
             self.history.shown(partition, key, &values, Some(reader));
             if let Some(token) = answer.context {
@@ -438,6 +469,7 @@ impl World {
         if answer.ok {
             let values: Vec<Bytes> = answer.values.iter().cloned().map(Bytes::from).collect();
             self.note_time();
+            self.check_doubles(key, &values);
             self.history.settled(self.partition(key), key, &values);
             self.verdicts.insert(key.clone(), values);
         }
@@ -463,7 +495,9 @@ impl World {
             }
             self.with(place, |process, _, _| process.on_hangup(client));
         }
-        self.rest(client);
+        if !self.on_try(client, pending.fate_of_silence()) {
+            self.rest(client);
+        }
     }
 
     /// The process that clients were connected to is gone.
@@ -475,7 +509,9 @@ impl World {
                 let Some(pending) = self.clients[client].pending.take() else { continue };
                 let cause = self.trace.cause();
                 self.on_silence(client, &pending);
-                self.rest(client);
+                if !self.on_try(client, pending.fate_of_silence()) {
+                    self.rest(client);
+                }
                 self.trace.resume(cause);
             }
         }
@@ -484,13 +520,13 @@ impl World {
     /// A question will never be answered.
     fn on_silence(&mut self, client: usize, pending: &Pending) {
         self.tally.unknown += 1;
-        if pending.is_half || matches!(pending.kind, Kind::Write { is_foreign: true, .. }) {
+        if pending.fate_of_silence() == Fate::Refused && self.clients[client].tries.is_none() {
             for id in pending.kind.writes() {
                 self.history.told(id, Fate::Refused, self.now_us, false);
             }
         }
         self.keep(Lane::Client(client), "silence", || facts::silence(client));
-        if !matches!(pending.kind, Kind::Verdict { .. }) {
+        if !matches!(pending.kind, Kind::Verdict { .. } | Kind::Outcome { .. }) {
             self.tell_driver(client, || application::Answer::Unknown);
         }
         if let Some((expected, promise)) = &pending.expect
@@ -499,6 +535,14 @@ impl World {
             let text = format!("the answer should be {expected}, and none came");
             self.history.violate(promise, &pending.kind.key(), text);
         }
+    }
+}
+
+impl Pending {
+    /// What silence says of it: half a request is no request, and a foreign token is never taken.
+    fn fate_of_silence(&self) -> Fate {
+        let is_foreign = matches!(self.kind, Kind::Write { is_foreign: true, .. });
+        if self.is_half || is_foreign { Fate::Refused } else { Fate::Open }
     }
 }
 
@@ -552,10 +596,11 @@ impl Kind {
     }
 
     /// The key that it is about; of a batch, the first.
-    fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         match self {
             Self::Read { key, .. }
             | Self::Write { key, .. }
+            | Self::Outcome { key, .. }
             | Self::Verdict { key }
             | Self::Look(Look::Explain { key, .. })
             | Self::Bulk { first: key, .. } => key.clone(),
@@ -564,11 +609,13 @@ impl Kind {
     }
 
     /// The writes that it asks for.
-    fn writes(&self) -> Vec<WriteId> {
+    pub(super) fn writes(&self) -> Vec<WriteId> {
         match self {
             Self::Write { id, .. } => vec![*id],
             Self::Bulk { ids, .. } => ids.clone(),
-            Self::Read { .. } | Self::Look(_) | Self::Verdict { .. } => Vec::new(),
+            Self::Read { .. } | Self::Look(_) | Self::Outcome { .. } | Self::Verdict { .. } => {
+                Vec::new()
+            }
         }
     }
 }

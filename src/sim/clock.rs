@@ -2,7 +2,7 @@
 //! spans of time is another clock, and right.
 
 /// Unix time at which every simulation begins, in milliseconds: 2026-01-01T00:00:00Z.
-const UNIX_MS_START: u64 = 1_767_225_600_000;
+pub(super) const UNIX_MS_START: u64 = 1_767_225_600_000;
 
 /// A wall clock.
 #[derive(Clone, Copy, Debug, Default)]

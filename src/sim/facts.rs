@@ -280,7 +280,9 @@ fn open(message: &Message) -> (Vec<Key>, Parcel) {
         Message::Hold { work: HoldWork::Put { items, .. }, .. } => {
             keys.extend(items.iter().map(|(_, key, _)| key.clone()));
         }
-        Message::Read { key, .. } | Message::Explain { key, .. } => keys.push(key.clone()),
+        Message::Read { key, .. } | Message::Explain { key, .. } | Message::Outcome { key, .. } => {
+            keys.push(key.clone())
+        }
         Message::ReadReply { answer: ReadAnswer::Object(object), .. } => {
             // The question knows the key.
             let key = Key::plain("");
@@ -293,6 +295,7 @@ fn open(message: &Message) -> (Vec<Key>, Parcel) {
         | Message::Count { .. }
         | Message::CountReply { .. }
         | Message::ExplainReply { .. }
+        | Message::OutcomeReply { .. }
         | Message::Held { .. }
         | Message::Apply { .. }
         | Message::Release { .. } => {}
@@ -328,6 +331,8 @@ fn name_of(message: &Message) -> (&'static str, Option<CallId>, bool) {
         Message::CountReply { call, .. } => ("count", Some(*call), true),
         Message::Explain { call, .. } => ("explain", Some(*call), false),
         Message::ExplainReply { call, .. } => ("explanation", Some(*call), true),
+        Message::Outcome { call, .. } => ("outcome", Some(*call), false),
+        Message::OutcomeReply { call, .. } => ("outcome", Some(*call), true),
         Message::Hold { call, .. } => ("hold", Some(*call), false),
         Message::Held { call, .. } => ("held", Some(*call), true),
         Message::Apply { call, .. } => ("apply", Some(*call), false),
@@ -338,9 +343,11 @@ fn name_of(message: &Message) -> (&'static str, Option<CallId>, bool) {
 
 fn keys_of(op: &Op) -> Vec<Key> {
     match op {
-        Op::Get { key } | Op::Put { key, .. } | Op::Delete { key, .. } | Op::Explain { key } => {
-            vec![key.clone()]
-        }
+        Op::Get { key }
+        | Op::Put { key, .. }
+        | Op::Delete { key, .. }
+        | Op::Outcome { key, .. }
+        | Op::Explain { key } => vec![key.clone()],
         Op::Batch { items, .. } => items.iter().map(|(key, _)| key.clone()).collect(),
         Op::Scan(_) | Op::Count { .. } | Op::Conflicts { .. } => Vec::new(),
     }

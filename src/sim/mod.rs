@@ -44,6 +44,7 @@ pub mod oracle;
 mod process;
 mod questions;
 pub mod report;
+mod retries;
 mod run;
 mod scenario;
 mod shrink;

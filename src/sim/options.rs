@@ -39,6 +39,8 @@ pub struct Options {
     pub ends: u8,
     /// How long what ends lasts at most.
     pub ttl_us: u64,
+    /// How often clients send each write, under one id and through one node after the other.
+    pub tries: u8,
     /// How links behave.
     pub network: NetworkFaults,
     /// How disks behave.
@@ -111,6 +113,7 @@ impl Options {
             bulks: 8,
             ends: 0,
             ttl_us: 10_000_000,
+            tries: 1,
             network: NetworkFaults::default(),
             disk: DiskFaults::default(),
             disk_us: 300,
@@ -215,6 +218,7 @@ impl Options {
         let may_come_later = options.replicas < 4 && rng.random_range(0..4_u8) == 0;
         options.newcomers = usize::from(may_come_later);
         options.looks = [0, 10, 30, 100][rng.random_range(0..4)];
+        options.tries = [1, 1, 2, 3][rng.random_range(0..4)];
         options
     }
 }

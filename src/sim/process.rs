@@ -388,6 +388,8 @@ impl Process {
                     hlc: found.hlc,
                     stamps: recovered.stamps,
                     expiring: recovered.expiring,
+                    refused: recovered.refused,
+                    is_complete: recovered.is_complete,
                 },
             };
             let worker = Worker::new(Shard::new(config), recovered.store).observed();

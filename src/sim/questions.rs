@@ -49,6 +49,8 @@ impl Questions {
             | Message::CountReply { .. }
             | Message::Explain { .. }
             | Message::ExplainReply { .. }
+            | Message::Outcome { .. }
+            | Message::OutcomeReply { .. }
             | Message::Hold { .. }
             | Message::Held { .. }
             | Message::Apply { .. }
@@ -112,6 +114,8 @@ impl Questions {
             | Message::Count { .. }
             | Message::CountReply { .. }
             | Message::Explain { .. }
+            | Message::Outcome { .. }
+            | Message::OutcomeReply { .. }
             | Message::ExplainReply { .. }
             | Message::Hold { .. }
             | Message::Held { .. }

@@ -99,6 +99,8 @@ pub struct Tally {
     pub refused: u64,
     /// Operations whose outcome is not known.
     pub unknown: u64,
+    /// Writes of which a node said that they never were applied.
+    pub not_applied: u64,
     /// Processes that died.
     pub crashes: u64,
     /// Processes that ended by themselves, because their disk failed.

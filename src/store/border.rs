@@ -12,7 +12,7 @@ use super::record::Seed;
 use super::table::Store;
 use crate::causality::{NodeId, PartitionClock};
 use crate::config::Durability;
-use crate::hash::{PartitionId, Token};
+use crate::hash::{Key, PartitionId, Token};
 use crate::shard::{Group, Seq, ShardId, Stamp};
 use crate::time::Hlc;
 
@@ -218,6 +218,10 @@ pub struct RecoveredShard {
     /// When something of a token ends or ended, in milliseconds since the Unix epoch: the earliest
     /// that any of its records says, each token once.
     pub expiring: Vec<(Token, u64)>,
+    /// Notes of requests that are not led here, as keys of their bucket.
+    pub refused: Vec<Key>,
+    /// Whether the log holds every request that it was ever told of.
+    pub is_complete: bool,
 }
 
 /// Bytes that were on stable storage once and do not verify now.

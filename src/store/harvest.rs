@@ -19,7 +19,7 @@ use super::scan::Contents;
 use super::segment::Segment;
 use super::summary::{Draft, State, Summary};
 use super::table::{Store, TableParts};
-use crate::hash::{BucketId, PartitionId, Token};
+use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::limits::REQUESTS_REMEMBERED;
 use crate::shard::Stamp;
 use crate::time::Hlc;
@@ -33,6 +33,12 @@ pub(super) struct Harvest {
     tokens: BTreeMap<u32, Vec<Token>>,
     /// Clocks, per shard.
     clocks: Vec<Clocks>,
+    /// Notes of requests that are not led here, per shard, newest record first is last.
+    refused: Vec<BTreeMap<Key, (u64, bool)>>,
+    /// Whether records were left out that may have named requests.
+    is_pruned: bool,
+    /// The number of the first record.
+    first_lsn: Option<u64>,
     /// Requests that records carry out, per shard, with the number of the record.
     stamps: Vec<Vec<(u64, Token, Stamp)>>,
     /// The earliest expiry that any record of a token has, per shard.
@@ -90,6 +96,7 @@ impl Harvest {
             clocks: vec![Clocks::new(); shards],
             stamps: vec![Vec::new(); shards],
             expiring: vec![BTreeMap::new(); shards],
+            refused: vec![BTreeMap::new(); shards],
             ..Self::default()
         }
     }
@@ -130,6 +137,8 @@ impl Harvest {
 
     /// Takes in what the records of a segment say.
     pub(super) fn absorb(&mut self, segment: &Segment, summary: Summary) {
+        self.is_pruned |= segment.cold;
+        self.first_lsn = self.first_lsn.into_iter().chain(summary.first_lsn).min();
         let tokens = summary.drafts.iter().map(|draft| draft.token);
         self.tokens.entry(segment.number).or_default().extend(tokens);
         for draft in summary.drafts {
@@ -161,6 +170,11 @@ impl Harvest {
             let shard = self.shard_of(partition);
             self.take_stamp(shard, (lsn, token, stamp));
         }
+        for (partition, key, lsn, holds) in summary.refused {
+            let shard = self.shard_of(partition);
+            let newest = self.refused[shard].entry(key).or_insert((0, false));
+            *newest = (*newest).max((lsn, holds));
+        }
         self.hlc = self.hlc.max(summary.hlc);
         self.records += summary.records;
     }
@@ -173,6 +187,7 @@ impl Harvest {
         if stamps.len() >= 2 * max {
             stamps.sort_unstable_by_key(|(lsn, token, _)| (*lsn, *token));
             stamps.drain(..stamps.len() - max);
+            self.is_pruned = true;
         }
     }
 
@@ -208,12 +223,14 @@ impl Harvest {
         let mut shards = Vec::new();
         let drafts = std::mem::take(&mut self.drafts);
         let clocks = std::mem::take(&mut self.clocks);
-        let stamps = std::mem::take(&mut self.stamps);
+        let is_complete = !self.is_pruned && self.damage.is_none() && self.first_lsn <= Some(1);
+        let refused = std::mem::take(&mut self.refused);
+        let stamps = std::mem::take(&mut self.stamps).into_iter().zip(refused);
         let expiring = std::mem::take(&mut self.expiring);
         let cache_bytes = config.cache_bytes / drafts.len().max(1);
         let memory_bytes = config.memory_bytes / drafts.len().max(1);
         let kept = clocks.into_iter().zip(stamps).zip(expiring);
-        for (drafts, ((clocks, mut stamps), expiring)) in drafts.into_iter().zip(kept) {
+        for (drafts, ((clocks, (mut stamps, refused)), expiring)) in drafts.into_iter().zip(kept) {
             let parts = TableParts {
                 clocks: clocks.clone(),
                 cache_bytes,
@@ -225,7 +242,9 @@ impl Harvest {
             stamps.sort_unstable_by_key(|(lsn, token, _)| (*lsn, *token));
             let stamps = stamps.into_iter().map(|(_, token, stamp)| (token, stamp)).collect();
             let expiring = expiring.into_iter().collect();
-            shards.push(RecoveredShard { store, clocks, stamps, expiring });
+            let refused = refused.into_iter().filter(|(_, (_, holds))| *holds);
+            let refused = refused.map(|(key, _)| key).collect();
+            shards.push(RecoveredShard { store, clocks, stamps, expiring, refused, is_complete });
         }
         for (_, place) in self.clock_records.values() {
             count_live(&mut live, *place);

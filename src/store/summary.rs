@@ -21,9 +21,9 @@ use super::record::{
 };
 use super::segment::{FORMAT, SEGMENT_HEADER_BYTES, Segment};
 use crate::causality::{NodeId, PartitionClock};
-use crate::hash::{BucketId, PartitionId, Token};
+use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::planted::{Bug, planted};
-use crate::shard::Stamp;
+use crate::shard::{REFUSED_BUCKET, Stamp};
 use crate::time::Hlc;
 
 const MAGIC: [u8; 8] = *b"PEERIDX1";
@@ -81,6 +81,11 @@ pub(super) struct Summary {
     pub(super) expiring: Vec<(PartitionId, Token, u64)>,
     /// Requests that records carry out, with number and token of the record.
     pub(super) stamps: Vec<(PartitionId, u64, Token, Stamp)>,
+    /// Notes of requests that are not led here any more, with the number of the record, and whether
+    /// they stand or have ended.
+    pub(super) refused: Vec<(PartitionId, Key, u64, bool)>,
+    /// The lowest number of a record.
+    pub(super) first_lsn: Option<u64>,
     /// Bytes of Commits and Forgets of a cold segment: another compaction would write them again.
     pub(super) overhead: u64,
     /// The highest timestamp of any value.
@@ -113,6 +118,8 @@ struct Rest {
     control: Vec<(u8, u64, u64, Vec<u8>)>,
     expiring: Vec<(u16, u64, u64)>,
     stamps: Vec<(u16, u64, u64, Stamp)>,
+    refused: Vec<(u16, u64, Vec<u8>, u64, bool)>,
+    first_lsn: Option<u64>,
 }
 
 impl Summary {
@@ -148,6 +155,7 @@ impl Summary {
             }
         }
         self.records += 1;
+        self.first_lsn = self.first_lsn.into_iter().chain([header.lsn]).min();
         Some(())
     }
 
@@ -175,6 +183,10 @@ impl Summary {
         }
         if let Some(stamp) = record.stamp {
             self.stamps.push((record.partition, header.lsn, header.token, stamp));
+        }
+        if header.bucket == REFUSED_BUCKET {
+            let holds = state == State::Bare;
+            self.refused.push((record.partition, record.key.clone(), header.lsn, holds));
         }
         fold(&mut self.clocks, record.partition, &record.dots);
         // What it took away had been here. Where the record of that is damaged, nothing else says
@@ -235,6 +247,12 @@ impl Summary {
         summary.stamps = stamps
             .map(|(p, lsn, token, stamp)| (PartitionId(p), lsn, Token(token), stamp))
             .collect();
+        let refused = rest.refused.into_iter().map(|(p, token, bytes, lsn, holds)| {
+            let key = Key { token: Token(token), bucket: REFUSED_BUCKET, bytes: bytes.into() };
+            (PartitionId(p), key, lsn, holds)
+        });
+        summary.refused = refused.collect();
+        summary.first_lsn = rest.first_lsn;
         Some((summary, rest.end))
     }
 }
@@ -292,6 +310,12 @@ impl SidecarBuilder {
                 .into_iter()
                 .map(|(p, lsn, token, stamp)| (p.0, lsn, token.0, stamp))
                 .collect(),
+            refused: summary
+                .refused
+                .into_iter()
+                .map(|(p, key, lsn, holds)| (p.0, key.token.0, key.bytes.to_vec(), lsn, holds))
+                .collect(),
+            first_lsn: summary.first_lsn,
         };
         let rest = postcard::to_stdvec(&rest).expect("a summary in memory can be encoded");
         self.bytes.reserve(rest.len() + TAIL_BYTES);
@@ -365,7 +389,6 @@ fn decode_entry(bytes: &[u8; ENTRY_BYTES], segment: &Segment) -> Option<Draft> {
 mod tests {
     use super::*;
     use crate::causality::{Actor, Dot, Entry, Object};
-    use crate::hash::Key;
     use crate::shard::Record;
     use crate::store::record::{Placing, encode_write, seal, verify};
 

@@ -252,6 +252,7 @@ fn hide_expired(reply: &mut Reply, unix_ms: u64) {
         | Reply::BatchWritten { .. }
         | Reply::Count(_)
         | Reply::Explained(_)
+        | Reply::Outcome(_)
         | Reply::Fault(_) => {}
     }
 }
@@ -313,6 +314,7 @@ impl Walk {
             | Reply::BatchWritten { .. }
             | Reply::Count(_)
             | Reply::Explained(_)
+            | Reply::Outcome(_)
             | Reply::Conflicts(_) => panic!("a scan is answered by a page or a fault"),
         }
     }
@@ -366,6 +368,7 @@ pub fn reply_bytes(reply: &Reply) -> usize {
         | Reply::BatchWritten { .. }
         | Reply::Count(_)
         | Reply::Explained(_)
+        | Reply::Outcome(_)
         | Reply::Fault(_) => 0,
     }
 }

@@ -93,6 +93,7 @@ pub(super) fn note_written(session: &mut Session, op: &Op) {
         | Op::Scan(_)
         | Op::Count { .. }
         | Op::Explain { .. }
+        | Op::Outcome { .. }
         | Op::Conflicts { .. } => {}
     }
 }

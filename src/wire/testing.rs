@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Call, Connection, Facts, Gauges};
 use crate::api::{
-    Conflicts, Expiry, Explained, Fault, Holding, Op, Page, Read, Replica, Reply, Request, Written,
+    Conflicts, Expiry, Explained, Fault, Holding, Known, Op, Page, Read, Replica, Reply, Request,
+    Settled, Written,
 };
 use crate::causality::{Actor, Dot, Entry, NodeId, VersionVector};
 use crate::cluster::{Layout, Member, Phase, View};
@@ -220,6 +221,10 @@ impl Node {
                 Reply::Page(page)
             }
             Op::Explain { key } => Reply::Explained(self.explained(key)),
+            Op::Outcome { .. } => {
+                let detail = "because".to_string();
+                Reply::Outcome(Settled { known: Known::NotApplied, detail })
+            }
             Op::Conflicts { .. } => {
                 let items = self.entries.iter().filter(|(_, entries)| entries.len() > 1);
                 let items = items.map(|(key, entries)| (key.clone(), entries.clone())).collect();

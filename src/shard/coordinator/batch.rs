@@ -233,7 +233,8 @@ impl Shard {
                 | Machine::Reading(_)
                 | Machine::Scanning(_)
                 | Machine::Counting(_)
-                | Machine::Explaining(_) => 0,
+                | Machine::Explaining(_)
+                | Machine::Inquiring(_) => 0,
             })
             .sum();
         if under_way > 0 && under_way + bytes > BATCHES_BYTES_MAX {
@@ -567,6 +568,7 @@ pub(super) fn items(op: &Op) -> &[(Key, Bytes)] {
         | Op::Scan(_)
         | Op::Count { .. }
         | Op::Explain { .. }
+        | Op::Outcome { .. }
         | Op::Conflicts { .. } => unreachable!("the caller matched a batch"),
     }
 }
@@ -607,6 +609,7 @@ fn nack(fault: &Fault) -> Nack {
         | Fault::BadLevel { .. }
         | Fault::BadCursor { .. }
         | Fault::RequestIdReused { .. }
+        | Fault::RequestIdRefused { .. }
         | Fault::TooManySiblings { .. }
         | Fault::OutcomeUnknown { .. } => Nack::NotOwner,
     }

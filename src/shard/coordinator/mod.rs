@@ -9,6 +9,7 @@ mod batch;
 mod count;
 mod explain;
 mod logged;
+mod outcome;
 mod put;
 mod read;
 mod recall;
@@ -29,6 +30,8 @@ use batch::Batching;
 use count::Counting;
 use explain::Explaining;
 use logged::Logged;
+use outcome::Inquiring;
+pub(super) use outcome::Inquiry;
 use put::{Forwarding, Leading};
 use rand::RngExt;
 use read::Reading;
@@ -56,6 +59,8 @@ pub(super) enum Machine {
     Counting(Box<Counting>),
     /// An explanation of a key.
     Explaining(Box<Explaining>),
+    /// A question about the outcome of a write.
+    Inquiring(Box<Inquiring>),
 }
 
 /// Where a key lies.
@@ -84,6 +89,7 @@ impl Shard {
             Op::Scan(_) | Op::Conflicts { .. } => self.begin_scan(turn, ticket, request),
             Op::Count { .. } => self.begin_count(turn, ticket, &request),
             Op::Explain { .. } => self.begin_explain(turn, ticket, request),
+            Op::Outcome { .. } => self.begin_outcome(turn, ticket, request),
         };
         if let Err(fault) = done {
             self.fail(turn, Origin::Client(ticket), fault);
@@ -150,6 +156,9 @@ impl Shard {
             (Machine::Explaining(machine), Message::ExplainReply { holding, .. }) => {
                 machine.on_holding(self, turn, question, from, holding).map(explaining)
             }
+            (Machine::Inquiring(machine), Message::OutcomeReply { answer, .. }) => {
+                machine.on_recollection(self, turn, question, from, answer).map(inquiring)
+            }
             // An answer of another kind than was asked for: a forgery or a bug of that node.
             (machine, _) => Some(machine),
         };
@@ -190,6 +199,7 @@ impl Shard {
             Machine::Scanning(machine) => machine.on_timer(self, turn).map(Machine::Scanning),
             Machine::Counting(machine) => machine.on_timer(self, turn).map(Machine::Counting),
             Machine::Explaining(machine) => machine.on_timer(self, turn).map(explaining),
+            Machine::Inquiring(machine) => machine.on_timer(self, turn).map(inquiring),
         };
         self.wait(id, machine);
     }
@@ -207,6 +217,7 @@ impl Shard {
             Machine::Scanning(machine) => machine.on_reach(self, turn).map(Machine::Scanning),
             Machine::Counting(machine) => machine.on_reach(self, turn).map(Machine::Counting),
             Machine::Explaining(machine) => machine.on_reach(self, turn).map(explaining),
+            Machine::Inquiring(machine) => machine.on_reach(self, turn).map(inquiring),
         };
         self.wait(id, machine);
     }
@@ -223,6 +234,7 @@ impl Shard {
                 Machine::Scanning(machine) => machine.wake(),
                 Machine::Counting(machine) => machine.wake(),
                 Machine::Explaining(machine) => machine.wake(),
+                Machine::Inquiring(machine) => machine.wake(),
             };
             self.operations.wait(id, wake, machine);
         }
@@ -302,6 +314,10 @@ impl Shard {
 
 fn explaining(machine: Explaining) -> Machine {
     Machine::Explaining(Box::new(machine))
+}
+
+fn inquiring(machine: Inquiring) -> Machine {
+    Machine::Inquiring(Box::new(machine))
 }
 
 /// How many of a row must take part: the number where there is one, else that of the level.

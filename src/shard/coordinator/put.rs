@@ -155,6 +155,7 @@ impl Shard {
             | Op::Scan(_)
             | Op::Count { .. }
             | Op::Explain { .. }
+            | Op::Outcome { .. }
             | Op::Conflicts { .. } => {
                 Err(Fault::BadRequest { text: String::from("only writes are forwarded") })
             }
@@ -309,6 +310,10 @@ impl Shard {
                 sometimes!("an id came a second time for another request");
                 Err(Fault::RequestIdReused { request_id: named.id })
             }
+            Tried::Refused => {
+                sometimes!("a write came after its outcome had been asked for");
+                Err(Fault::RequestIdRefused { request_id: named.id })
+            }
         }
     }
 
@@ -319,7 +324,7 @@ impl Shard {
         }
         match self.recent.tried(token, named?) {
             Tried::Done(stamp) => Some(stamp),
-            Tried::Never | Tried::Other => None,
+            Tried::Never | Tried::Other | Tried::Refused => None,
         }
     }
 
@@ -487,7 +492,8 @@ impl Forwarding {
             | Reply::Page(_)
             | Reply::Count(_)
             | Reply::Explained(_)
-            | Reply::Conflicts(_) => {
+            | Reply::Conflicts(_)
+            | Reply::Outcome(_) => {
                 shard.answer(turn, self.origin, Seq(0), reply);
                 None
             }
@@ -611,6 +617,7 @@ fn parts(op: &Op) -> (&Key, Option<&bytes::Bytes>, &WriteContext) {
         | Op::Scan(_)
         | Op::Count { .. }
         | Op::Explain { .. }
+        | Op::Outcome { .. }
         | Op::Conflicts { .. } => unreachable!("only writes of one key come here"),
     }
 }
@@ -655,6 +662,8 @@ pub(super) fn may_succeed_elsewhere(fault: &Fault) -> bool {
         | Fault::DiskFull
         | Fault::OutOfMemory
         | Fault::Damaged { .. }
+        // Another member may have done it, and know its answer.
+        | Fault::RequestIdRefused { .. }
         | Fault::ShuttingDown => true,
         Fault::BadRequest { .. }
         | Fault::Denied(_)

@@ -109,6 +109,7 @@ impl Shard {
             | Op::Get { .. }
             | Op::Batch { .. }
             | Op::Count { .. }
+            | Op::Outcome { .. }
             | Op::Explain { .. } => unreachable!("the caller matched a scan"),
         };
         // A key has conflicts at a replica; what other replicas make of them a read will show.

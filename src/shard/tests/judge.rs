@@ -102,12 +102,14 @@ impl World {
             (Op::Scan(_), Reply::Page(_))
             | (Op::Count { .. }, Reply::Count(_))
             | (Op::Explain { .. }, Reply::Explained(_))
+            | (Op::Outcome { .. }, Reply::Outcome(_))
             | (Op::Conflicts { .. }, Reply::Conflicts(_)) => {}
             (
                 Op::Get { .. }
                 | Op::Scan(_)
                 | Op::Count { .. }
                 | Op::Explain { .. }
+                | Op::Outcome { .. }
                 | Op::Conflicts { .. },
                 Reply::Fault(fault),
             ) => {

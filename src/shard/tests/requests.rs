@@ -2,7 +2,7 @@
 
 use super::world::{Faults, World, delete, get, put};
 use crate::api::{
-    BatchKind, Expiry, Fault, Op, Read, Reply, Request, RequestId, WriteContext, Written,
+    BatchKind, Expiry, Fault, Known, Op, Read, Reply, Request, RequestId, WriteContext, Written,
 };
 use crate::hash::Key;
 use crate::time::Mono;
@@ -179,4 +179,72 @@ fn a_batch_that_is_sent_again_leaves_whole_what_has_replaced_it() {
         world.run();
         assert_eq!(values(world.call(node, get(&key))), [b"2"], "node {node}");
     }
+}
+
+/// An id that says when it was made.
+fn timed(random: u128) -> RequestId {
+    RequestId::of_time(1_700_000_000_000, random)
+}
+
+fn outcome(world: &mut World, node: usize, id: RequestId, key: &Key) -> Known {
+    let reply = world.call(node, Request::new(Op::Outcome { id, key: key.clone() }));
+    let Reply::Outcome(settled) = reply else { panic!("{reply:?}") };
+    settled.known
+}
+
+#[test]
+fn an_outcome_is_applied_where_a_replica_knows_of_the_write() {
+    let mut world = three_nodes();
+    let key = Key::plain("k");
+    let request = Request { request_id: Some(timed(1)), ..put(&key, "1", WriteContext::Known) };
+    world.cut.extend([(0, 1), (0, 2)]);
+    world.call(0, Request { left_ms: 50, ..request.clone() });
+    world.cut.clear();
+    world.publish();
+    for node in 0..3 {
+        assert_eq!(outcome(&mut world, node, timed(1), &key), Known::Applied);
+    }
+    world.call(0, delete(&key));
+    world.run();
+    assert_eq!(outcome(&mut world, 1, timed(1), &key), Known::Applied);
+}
+
+#[test]
+fn what_was_not_applied_never_will_be() {
+    let mut world = three_nodes();
+    let key = Key::plain("k");
+    assert_eq!(outcome(&mut world, 1, timed(1), &key), Known::NotApplied);
+    assert_eq!(outcome(&mut world, 2, timed(1), &key), Known::NotApplied);
+    let request = Request { request_id: Some(timed(1)), ..put(&key, "1", WriteContext::Known) };
+    for node in 0..3 {
+        assert_eq!(code(world.call(node, request.clone())), "request_id_refused");
+    }
+    for node in 0..3 {
+        world.crash(node);
+        world.restart(node);
+    }
+    world.run();
+    for node in 0..3 {
+        assert_eq!(code(world.call(node, request.clone())), "request_id_refused");
+    }
+    let items = vec![(key.clone(), "1".into())];
+    let batch = Op::Batch { items, expiry: Expiry::Never, kind: BatchKind::Any };
+    let batch = Request { request_id: Some(timed(1)), ..Request::new(batch) };
+    assert_eq!(code(world.call(0, batch)), "request_id_refused");
+    assert!(values(world.call(0, get(&key))).is_empty());
+    assert_eq!(outcome(&mut world, 0, timed(1), &key), Known::NotApplied);
+}
+
+#[test]
+fn an_outcome_is_unknown_where_a_member_is_silent_or_may_have_forgotten() {
+    let mut world = three_nodes();
+    let key = Key::plain("k");
+    world.cut.extend([(0, 1), (0, 2)]);
+    world.publish();
+    assert_eq!(outcome(&mut world, 0, timed(1), &key), Known::Unknown);
+    world.cut.clear();
+    world.publish();
+    assert_eq!(outcome(&mut world, 0, RequestId(7), &key), Known::Unknown, "it has no time");
+    let mut world = World::new(1, 4, 1, 3, 1, CALM);
+    assert_eq!(outcome(&mut world, 0, timed(1), &key), Known::Unknown, "others may know");
 }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use super::super::{Batch, Group, IndexEntry, Lookup, Record, Recovered, Seq, Table};
+use super::super::{
+    Batch, Group, IndexEntry, Lookup, REFUSED_BUCKET, Record, Recovered, Seq, Table,
+};
 use crate::causality::{Dot, Object, PartitionClock};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 
@@ -123,7 +125,7 @@ impl MemoryTable {
         let durable = self.durable;
         self.log.retain(|(seq, _)| *seq <= durable);
         self.objects.clear();
-        let mut recovered = Recovered::default();
+        let mut recovered = Recovered { is_complete: true, ..Recovered::default() };
         for (_, record) in &self.log {
             let clock: &mut PartitionClock = recovered.clocks.entry(record.partition).or_default();
             record.dots.iter().for_each(|&dot| clock.add(dot));
@@ -137,6 +139,8 @@ impl MemoryTable {
                 self.objects.insert(record.key.clone(), (record.object.clone(), Seq(0)));
             }
         }
+        let refused = self.objects.keys().filter(|key| key.bucket == REFUSED_BUCKET);
+        recovered.refused.extend(refused.cloned());
         // Puts are numbered per life of the process.
         self.log.iter_mut().for_each(|(seq, _)| *seq = Seq(0));
         self.groups.clear();

@@ -258,6 +258,7 @@ impl World {
             | Op::Scan(_)
             | Op::Count { .. }
             | Op::Explain { .. }
+            | Op::Outcome { .. }
             | Op::Conflicts { .. } => {}
         }
         let open = Open { node, request: request.clone(), due, visible };

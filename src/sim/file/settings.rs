@@ -80,6 +80,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("random", "bulks", (0, 100), |o| Slot::Byte(&mut o.bulks)),
     setting("random", "ends", (0, 100), |o| Slot::Byte(&mut o.ends)),
     setting("random", "ttl", (1_000, TIME_US_MAX), |o| Slot::Time(&mut o.ttl_us)),
+    setting("random", "tries", (1, 10), |o| Slot::Byte(&mut o.tries)),
     setting("random", "birth_crashes", (0, 1_000), |o| Slot::Size(&mut o.birth_crashes)),
     setting("random", "core_first", ANY, |o| Slot::Flag(&mut o.core_first)),
     setting("random", "crash_every", EVERY, |o| Slot::Time(&mut o.crash_every_us)),

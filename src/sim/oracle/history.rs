@@ -7,6 +7,7 @@
 //! dot names one write), T1 (nothing deleted returns) and the promise of REFUSED.
 
 mod expiry;
+mod retries;
 mod walks;
 
 pub use walks::Walk;
@@ -100,6 +101,8 @@ pub struct History {
     ends: BTreeMap<u64, Vec<Event>>,
     /// Whether every row has one member, so that batches are isolated from the first read on.
     pub(in crate::sim) rows_are_single: bool,
+    /// Writes that have an id, under which they may come again.
+    named: BTreeSet<WriteId>,
 }
 
 /// Dots are minted per partition.
@@ -220,6 +223,7 @@ impl History {
     /// A leader minted an event.
     pub fn minted(&mut self, mint: Mint<'_>) {
         let Mint { partition, dot, key, .. } = mint;
+        self.check_once(&mint);
         if let Some(earlier) = self.events.get(&(partition, dot)) {
             let text = format!("{dot} was minted twice, first for {}", show(&earlier.key));
             return self.violate("D3 a dot names one write", key, text);
@@ -389,7 +393,8 @@ impl History {
     pub fn told(&mut self, id: WriteId, fate: Fate, at_us: u64, firm: bool) {
         if let Some(write) = self.writes.get_mut(&id) {
             write.fate = fate;
-            write.firm_since_us = (firm && fate == Fate::Acknowledged).then_some(at_us);
+            let since_us = write.firm_since_us.unwrap_or(at_us);
+            write.firm_since_us = (firm && fate == Fate::Acknowledged).then_some(since_us);
         }
     }
 

@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 use super::cluster;
 use super::text::put_string;
 use crate::api::{
-    Conflicts, Explained, Fault, Holding, Level, Outcome, Page, Read, Reply, Role, Session, Written,
+    Conflicts, Explained, Fault, Holding, Level, Outcome, Page, Read, Reply, Role, Session,
+    Settled, Written,
 };
 use crate::causality::VersionVector;
 use crate::hash::{Key, Token};
@@ -43,6 +44,7 @@ pub(super) enum Body {
     Page { values: bool },
     Explain,
     Conflicts,
+    Outcome,
     Ttl,
     Renewed,
     Consistency(Level),
@@ -132,6 +134,7 @@ impl Writer<'_> {
             | Body::Page { .. }
             | Body::Explain
             | Body::Conflicts
+            | Body::Outcome
             | Body::Ttl
             | Body::Renewed => unreachable!("these commands ask a shard"),
         }
@@ -174,6 +177,7 @@ impl Writer<'_> {
             (Body::Page { values }, Reply::Page(page)) => self.page(page, values),
             (Body::Explain, Reply::Explained(explained)) => self.explained(&explained),
             (Body::Conflicts, Reply::Conflicts(conflicts)) => self.conflicts(&conflicts),
+            (Body::Outcome, Reply::Outcome(settled)) => self.settled(&settled),
             (body, reply) => unreachable!("{body:?} is not answered by {reply:?}"),
         }
     }
@@ -262,7 +266,8 @@ impl Writer<'_> {
                 | Reply::Page(_)
                 | Reply::Count(_)
                 | Reply::Explained(_)
-                | Reply::Conflicts(_)) => unreachable!("{key:?} was read, not {reply:?}"),
+                | Reply::Conflicts(_)
+                | Reply::Outcome(_)) => unreachable!("{key:?} was read, not {reply:?}"),
             }
         }
         self.base64 |= !winners.iter().flatten().all(|winner| is_text(&winner.payload));
@@ -372,6 +377,14 @@ impl Writer<'_> {
                 self.vector_clock("vclock", vector_clock);
             }
         }
+    }
+
+    fn settled(&mut self, settled: &Settled) {
+        self.raw(r#"{"ok":true,"outcome":"#);
+        put_string(self.out, settled.known.name());
+        self.raw(r#","detail":"#);
+        put_string(self.out, &settled.detail);
+        self.close();
     }
 
     fn conflicts(&mut self, conflicts: &Conflicts) {

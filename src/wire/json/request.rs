@@ -18,10 +18,9 @@ use crate::wire::check;
 use crate::wire::renew::{Change, Renewal};
 
 /// Commands that exist in a later version, and what to do until then.
-const LATER: [(&str, &str); 10] = [
+const LATER: [(&str, &str); 9] = [
     ("BUCKET", "this version has the bucket `default` only"),
     ("INCR", "counters come in a later version; read, add and write with the context of the read"),
-    ("OUTCOME", "a later version answers it; until then read the key to see what became of it"),
     ("SEARCH", "search comes in a later version; GET, MGET and SCAN read by key"),
     ("SEARCH_PREFIX", "search comes in a later version; SCAN finds keys by `prefix`"),
     ("SEARCH_PHRASE", "search comes in a later version; GET, MGET and SCAN read by key"),
@@ -125,6 +124,7 @@ impl<'a> Parser<'a> {
             "COUNT" => self.count(),
             "EXPLAIN" => self.explain(),
             "CONFLICTS" => self.conflicts(),
+            "OUTCOME" => self.outcome(),
             "CONSISTENCY" => self.consistency(),
             "PING" => Ok(self.immediate(Body::Ping)),
             "INFO" => Ok(self.immediate(Body::Info)),
@@ -360,6 +360,14 @@ impl<'a> Parser<'a> {
     fn explain(&self) -> Result<Call, Fault> {
         let request = self.request(Op::Explain { key: self.required_key()? })?;
         Ok(Call::one(request, self.answer(Body::Explain)?))
+    }
+
+    fn outcome(&self) -> Result<Call, Fault> {
+        let key = self.required_key()?;
+        let id = self.fields.request_id()?;
+        let id = id.ok_or_else(|| bad("Missing request_id".to_string()))?;
+        let request = self.request(Op::Outcome { id, key })?;
+        Ok(Call::one(request, self.answer(Body::Outcome)?))
     }
 
     fn conflicts(&self) -> Result<Call, Fault> {

@@ -98,6 +98,8 @@ pub(super) fn put(message: &Message, out: &mut BytesMut) -> bool {
         | Message::CountReply { .. }
         | Message::Explain { .. }
         | Message::ExplainReply { .. }
+        | Message::Outcome { .. }
+        | Message::OutcomeReply { .. }
         | Message::Hold { .. }
         | Message::Held { .. }
         | Message::Apply { .. }
@@ -194,6 +196,7 @@ fn put_request(out: &mut BytesMut, request: &Request) {
         | Op::Scan(_)
         | Op::Count { .. }
         | Op::Explain { .. }
+        | Op::Outcome { .. }
         | Op::Conflicts { .. }) => {
             out.put_u8(OP_OTHER);
             super::put_postcard(other, out);
@@ -327,6 +330,7 @@ fn put_reply(out: &mut BytesMut, reply: &Reply) {
         | Reply::Count(_)
         | Reply::Explained(_)
         | Reply::Conflicts(_)
+        | Reply::Outcome(_)
         | Reply::Fault(_)) => {
             out.put_u8(REPLY_OTHER);
             super::put_postcard(other, out);

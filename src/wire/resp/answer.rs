@@ -71,6 +71,8 @@ pub(super) enum Body {
     Written,
     Explained,
     Conflicts,
+    /// What became of a write.
+    Outcome,
     Time,
     Map(cluster::Map),
     /// When a key ends.
@@ -146,6 +148,7 @@ fn immediate(writer: &mut Writer<'_>, body: Body, facts: &Facts<'_>) {
         | Body::Written
         | Body::Explained
         | Body::Conflicts
+        | Body::Outcome
         | Body::Moment(_)
         | Body::Changed
         | Body::Renewed => unreachable!("these commands ask a shard"),
@@ -179,6 +182,9 @@ fn one(writer: &mut Writer<'_>, body: Body, reply: Reply, session: &mut Session,
         (Body::Written, Reply::Written(written)) => own::put_written(writer, &written),
         (Body::Explained, Reply::Explained(explained)) => {
             own::put_explained(writer, &explained);
+        }
+        (Body::Outcome, Reply::Outcome(settled)) => {
+            writer.bulk(settled.known.name().as_bytes());
         }
         (Body::Conflicts, Reply::Conflicts(conflicts)) => {
             own::put_conflicts(writer, &conflicts);
@@ -224,6 +230,7 @@ fn many(writer: &mut Writer<'_>, body: Body, replies: &[Reply], session: &mut Se
         | Reply::Page(_)
         | Reply::Count(_)
         | Reply::Explained(_)
+        | Reply::Outcome(_)
         | Reply::Conflicts(_) => None,
     });
     match (body, fault) {
@@ -256,6 +263,7 @@ fn is_hit(reply: &Reply) -> bool {
         | Reply::Page(_)
         | Reply::Count(_)
         | Reply::Explained(_)
+        | Reply::Outcome(_)
         | Reply::Conflicts(_)
         | Reply::Fault(_) => false,
     }
@@ -320,6 +328,7 @@ fn error_line(fault: &Fault) -> String {
         | Fault::BadLevel { .. }
         | Fault::BadCursor { .. }
         | Fault::RequestIdReused { .. }
+        | Fault::RequestIdRefused { .. }
         | Fault::DiskFull
         | Fault::Damaged { .. }
         | Fault::TooManySiblings { .. }

@@ -140,6 +140,11 @@ impl Planner {
             Verb::KvDel => self.asking(own::delete(arguments, session)?),
             Verb::KvExplain => self.asking(own::explain(arguments, session)?),
             Verb::KvConflicts => self.asking(own::conflicts(arguments, session)?),
+            Verb::KvOutcome => {
+                let id = request_id(arguments, 1)?;
+                let key = check::key(arguments.bytes(2))?;
+                Ok(self.one(request(Op::Outcome { id, key }, session), Body::Outcome))
+            }
             Verb::KvConsistency => Ok(self.immediate(own::consistency(arguments, session)?)),
             Verb::Time
             | Verb::NoRedirect
@@ -423,6 +428,7 @@ impl Planner {
             | Verb::KvConsistency
             | Verb::KvExplain
             | Verb::KvConflicts
+            | Verb::KvOutcome
             | Verb::Expire
             | Verb::Pexpire
             | Verb::Expireat

@@ -341,6 +341,7 @@ fn a_read_and_a_write_on_one_connection_belong_together() {
             | Op::Scan(_)
             | Op::Count { .. }
             | Op::Explain { .. }
+            | Op::Outcome { .. }
             | Op::Conflicts { .. } => None,
         });
         contexts.collect()

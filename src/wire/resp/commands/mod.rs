@@ -123,6 +123,7 @@ pub enum Verb {
     KvExplain,
     KvConflicts,
     KvId,
+    KvOutcome,
 }
 
 impl Command {

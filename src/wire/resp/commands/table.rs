@@ -220,7 +220,9 @@ pub static TABLE: &[Command] = &[
         .says("key [LEVEL level] [R replicas]", "the context of a key and all of its siblings"),
     served("kv.id", Verb::KvId, 2, Group::Connection)
         .says("id", "names the next write, so that it is done once however often it is sent"),
-    later("kv.outcome", OWN),
+    served("kv.outcome", Verb::KvOutcome, 3, Group::Read)
+        .keys(2, 2, 1)
+        .says("id key", "whether a write of this id was applied: applied, not_applied, unknown"),
     served("kv.put", Verb::KvPut, -3, Group::Write).keys(1, 1, 1).says(
         "key value [CONTEXT context] [LEVEL level] [W replicas]",
         "writes a key: replaces what the context has seen, keeps the rest as siblings",
