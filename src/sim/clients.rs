@@ -348,7 +348,12 @@ impl World {
         }
     }
 
-    fn begin_write(&mut self, key: &Key, value: Option<&Bytes>, claim: Claim) -> WriteId {
+    pub(super) fn begin_write(
+        &mut self,
+        key: &Key,
+        value: Option<&Bytes>,
+        claim: Claim,
+    ) -> WriteId {
         self.writes += 1;
         let id = WriteId(self.writes);
         if let Some(value) = value {

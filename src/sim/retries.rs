@@ -1,5 +1,5 @@
 //! Writes that clients send several times: under one id, through one node after the other, whatever
-//! was answered; and at the end they ask what became of it.
+//! was answered; and at the end they ask what became of it, or take the id for another write.
 //!
 //! A write is refused only where every try was, for a refusal speaks of its own try. Invariants: A1
 //! (a leader carries a request out once, and no reader is shown it twice) and O2 (an outcome is
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::clients::{Kind, quoted};
 use super::clock::UNIX_MS_START;
-use super::oracle::{Fate, WriteId};
+use super::oracle::{Claim, Fate, WriteId};
 use super::world::World;
 use crate::api::RequestId;
 use crate::hash::Key;
@@ -45,8 +45,8 @@ impl World {
         question: &str,
         kind: &Kind,
     ) {
-        for id in kind.writes() {
-            self.history.named(id);
+        for write in kind.writes() {
+            self.history.named(write, id);
         }
         let place = self.clients[client].connected.map_or(0, |(place, _)| place);
         let left = self.scenario.options.tries.saturating_sub(1);
@@ -92,6 +92,10 @@ impl World {
                 self.history.told(id, fate, self.now_us, false);
             }
         }
+        let reused = kind.writes().first().copied().filter(|first| first.0.is_multiple_of(5));
+        if let Some(first) = reused {
+            return self.reuse(client, id, first, kind.key(), place);
+        }
         let place = (place + 1) % self.machines.len();
         if !self.connect(client, Some(place)) {
             return false;
@@ -101,6 +105,34 @@ impl World {
         let question = format!("{{\"cmd\":\"OUTCOME\",\"key\":{name},\"request_id\":\"{id}\"}}\n");
         let kind = Kind::Outcome { key, ids: kind.writes(), fate };
         self.ask(client, kind, None, question);
+        true
+    }
+
+    /// The client takes the id of a write for another one, at the node of the last try. `true` = it
+    /// waits for the answer: a refusal, if its leader remembers the id.
+    fn reuse(
+        &mut self,
+        client: usize,
+        id: RequestId,
+        first: WriteId,
+        key: Key,
+        place: usize,
+    ) -> bool {
+        if !self.connect(client, Some(place)) {
+            return false;
+        }
+        let value = Bytes::from(format!("again{}", first.0));
+        let write = self.begin_write(&key, Some(&value), Claim::Known);
+        self.history.named(write, id);
+        let (name, value) = (quoted(&key.bytes), quoted(&value));
+        let fields = format!("\"value\":{value},\"level\":\"quorum\",\"request_id\":\"{id}\"");
+        let question = format!("{{\"cmd\":\"SET\",\"key\":{name},{fields}}}\n");
+        self.ask(
+            client,
+            Kind::Write { key, id: write, firm: true, is_foreign: false },
+            None,
+            question,
+        );
         true
     }
 

@@ -18,6 +18,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::super::network::Place;
+use crate::api::RequestId;
 use crate::causality::{Dot, VersionVector};
 use crate::hash::{Key, PartitionId};
 use crate::shard::BATCH_LOG_BUCKET;
@@ -102,7 +103,7 @@ pub struct History {
     /// Whether every row has one member, so that batches are isolated from the first read on.
     pub(in crate::sim) rows_are_single: bool,
     /// Writes that have an id, under which they may come again.
-    named: BTreeSet<WriteId>,
+    named: BTreeMap<WriteId, RequestId>,
 }
 
 /// Dots are minted per partition.

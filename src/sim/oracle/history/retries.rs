@@ -1,24 +1,36 @@
 //! Writes that clients send several times under one id.
 //!
-//! Invariant A1: a leader that remembers a request carries it out once. Two leaders may carry out
-//! one request each, and readers are shown one of the two (docs/consistency.md).
+//! Invariant A1: a leader that remembers an id carries out one request under it, once. Two leaders
+//! may carry out one request each, and readers are shown one of the two
+//! (docs/protocols.md, "Request ids").
 
 use super::{History, Mint, WriteId};
+use crate::api::RequestId;
+use crate::causality::Dot;
+
+const ONCE: &str = "A1 a leader carries a request out once";
 
 impl History {
     /// A write has an id.
-    pub(in crate::sim) fn named(&mut self, id: WriteId) {
-        self.named.insert(id);
+    pub(in crate::sim) fn named(&mut self, id: WriteId, request: RequestId) {
+        self.named.insert(id, request);
     }
 
     /// A leader is about to carry out a write.
     pub(super) fn check_once(&mut self, mint: &Mint<'_>) {
-        let Some(id) = mint.write.filter(|id| self.named.contains(id)) else { return };
-        let actor = mint.dot.actor;
-        let earlier = self.dots_of(id).find(|dot| dot.actor == actor && *dot != mint.dot);
+        let Some(id) = mint.write.filter(|id| self.named.contains_key(id)) else { return };
+        let is_same = |dot: &Dot| dot.actor == mint.dot.actor && *dot != mint.dot;
+        let earlier = self.dots_of(id).find(is_same);
         if let Some(earlier) = earlier {
             let text = format!("{} carries out again what {earlier} did", mint.dot);
-            self.violate("A1 a leader carries a request out once", mint.key, text);
+            return self.violate(ONCE, mint.key, text);
+        }
+        let others = self.keys.get(mint.key).into_iter().flat_map(|facts| &facts.writes);
+        let others = others.filter(|other| self.named.get(other) == self.named.get(&id));
+        let earlier = others.flat_map(|other| self.dots_of(*other)).find(is_same);
+        if let Some(earlier) = earlier {
+            let text = format!("{} has the id of {earlier}, which is another write", mint.dot);
+            self.violate(ONCE, mint.key, text);
         }
     }
 
