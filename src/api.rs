@@ -347,6 +347,16 @@ impl Op {
     }
 }
 
+impl BatchKind {
+    /// Whether it is a part of a logged batch, which will be written whatever happens.
+    pub fn is_owed(self) -> bool {
+        match self {
+            Self::Any | Self::Isolated => false,
+            Self::Part | Self::Finish(_) => true,
+        }
+    }
+}
+
 impl Known {
     /// The word that clients are told.
     pub fn name(self) -> &'static str {

@@ -74,6 +74,8 @@ pub const NAMES: &[&str] = &[
     "a batch was logged because no node owns all of it",
     "a part of a logged batch was written again",
     "a logged batch was unknown at its deadline",
+    "a part of a logged batch was owed under a used id",
+    "the log of a batch kept its place from another one",
     "a batch was found in the log after a restart",
     "a batch was finished in place of its coordinator",
     "who was to finish a batch found it done",

@@ -15,8 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::recent::Named;
 use super::{Shard, Table, Turn};
-use crate::api::{Expiry, RequestId};
+use crate::api::{Expiry, Fault, RequestId};
+use crate::causality::Object;
 use crate::hash::{BucketId, Key};
 use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
@@ -75,6 +77,32 @@ impl BatchLog {
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         postcard::from_bytes(value).ok().filter(|log: &Self| log.version == VERSION)
     }
+}
+
+impl Shard {
+    /// Refuses a log whose id belongs to another request, as far as this shard remembers: once the
+    /// log is written, its parts are owed.
+    pub(super) fn check_log(&self, value: &[u8]) -> Result<(), Fault> {
+        let Some(BatchLog { request_id, items, .. }) = BatchLog::decode(value) else {
+            return Ok(());
+        };
+        for (key, value) in items.iter().filter(|_| request_id.is_given()) {
+            self.check_named(key.token, Some(Named::of_part(request_id, key, value)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a log that would take the place of that of another batch: nobody would finish the parts
+/// of the first one.
+pub(super) fn check_replaced(stored: &Object, value: &[u8]) -> Result<(), Fault> {
+    let Some(new) = BatchLog::decode(value) else { return Ok(()) };
+    let mut held = stored.entries.iter().filter_map(|entry| BatchLog::decode(&entry.payload));
+    if held.any(|log| log.items != new.items) {
+        sometimes!("the log of a batch kept its place from another one");
+        return Err(Fault::RequestIdReused { request_id: new.request_id });
+    }
+    Ok(())
 }
 
 impl BatchLogs {

@@ -20,7 +20,7 @@ use super::recent::Named;
 use super::replica::REPLICATED_BYTES_MAX;
 use super::table::{Group, Lookup, Record};
 use super::{Seq, Shard, Table, Turn, coordinator};
-use crate::api::Fault;
+use crate::api::{BatchKind, Fault};
 use crate::causality::{Entry, NodeId, Object};
 use crate::hash::{Key, PartitionId, Token};
 use crate::limits::{SHARDS_MAX, UNDURABLE_BYTES_MAX};
@@ -50,6 +50,8 @@ pub(super) struct Address {
 #[derive(Debug)]
 struct Part {
     address: Address,
+    /// Whether it is a part of a logged batch.
+    is_owed: bool,
     /// What is still to be held, the next one last.
     left: Vec<Change>,
     /// What is held, each with the object that the table holds meanwhile.
@@ -78,13 +80,16 @@ impl Shard {
         if let Err(fault) = self.check_part(turn, &work) {
             return self.answer_hold(turn, address, Some(fault));
         }
+        let is_owed = matches!(&work, HoldWork::Put { kind, .. } if kind.is_owed());
         let mut left: Vec<Change> = match work {
-            HoldWork::Put { rid, given, expiry, finishes, items } => items
+            HoldWork::Put { rid, given, expiry, kind, items } => items
                 .into_iter()
                 .map(|(partition, key, value)| {
-                    let (seen, hlc) = match finishes {
-                        Some(logged) => (Seen::Before(logged), logged),
-                        None => (Seen::All, self.clock.tick(turn.now)),
+                    let (seen, hlc) = match kind {
+                        BatchKind::Finish(logged) => (Seen::Before(logged), logged),
+                        BatchKind::Any | BatchKind::Isolated | BatchKind::Part => {
+                            (Seen::All, self.clock.tick(turn.now))
+                        }
                     };
                     let named = given.map(|id| Named::of_part(id, &key, &value));
                     let (value, done) = (Some(value), None);
@@ -98,7 +103,8 @@ impl Shard {
         };
         left.sort_unstable_by(|one, other| other.key().cmp(one.key()));
         let taken = Vec::with_capacity(left.len());
-        let replaced = self.held.parts.insert(address.batch, Part { address, left, taken });
+        let replaced =
+            self.held.parts.insert(address.batch, Part { address, is_owed, left, taken });
         assert!(replaced.is_none(), "a batch asks each shard once");
         self.gather(turn, address.batch);
     }
@@ -135,7 +141,9 @@ impl Shard {
             let mut change = part.left.pop().expect("it was there just now");
             if let Change::Put(_, write) = &mut change {
                 // Another try may have been done, or denied, while this one waited for its keys.
-                if let Err(fault) = self.check_named(token, write.named) {
+                if let Err(fault) = self.check_named(token, write.named)
+                    && !(part.is_owed && is_reuse(&fault))
+                {
                     if !is_held {
                         part.taken.push((change, stored));
                     }
@@ -244,10 +252,15 @@ impl Shard {
         let undurable = turn.table.undurable_bytes();
         let too_much = || Err(coordinator::overloaded("too many writes wait for the disk"));
         match work {
-            HoldWork::Put { given, items, .. } => {
+            HoldWork::Put { given, kind, items, .. } => {
                 for (partition, key, value) in items {
                     let named = given.map(|id| Named::of_part(id, key, value));
-                    self.check_named(key.token, named)?;
+                    match self.check_named(key.token, named) {
+                        Err(fault) if kind.is_owed() && is_reuse(&fault) => {
+                            sometimes!("a part of a logged batch was owed under a used id");
+                        }
+                        checked => checked?,
+                    }
                     let owned = self.partitions.owned(*partition);
                     let owned = owned.ok_or_else(|| self.fault_of(Nack::NotOwner))?;
                     if let Some(why) = owned.why_not_minting() {
@@ -315,6 +328,11 @@ impl Shard {
             }
         }
     }
+}
+
+/// Whether a write was refused because its id belongs to another request.
+fn is_reuse(fault: &Fault) -> bool {
+    matches!(fault, Fault::RequestIdReused { .. })
 }
 
 impl Held {

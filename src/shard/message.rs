@@ -5,10 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ShardId;
 use super::table::Stamp;
-use crate::api::{Expiry, Fault, Holding, Reply, Request, RequestId, Scan};
+use crate::api::{BatchKind, Expiry, Fault, Holding, Reply, Request, RequestId, Scan};
 use crate::causality::{Dot, Object, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
-use crate::time::Hlc;
 
 /// Matches an answer to its question: the asking shard in the top 8 bits, a counter that starts
 /// at random in the rest, so an answer to a past life of the process matches nothing.
@@ -296,9 +295,8 @@ pub enum HoldWork {
         given: Option<RequestId>,
         /// When the values end.
         expiry: Expiry,
-        /// When a batch was logged that is finished in place of its coordinator: what is newer
-        /// stays beside it.
-        finishes: Option<Hlc>,
+        /// Whose they are. Parts of a logged batch are owed, whatever else came under its id.
+        kind: BatchKind,
         /// Partition, key and value.
         items: Vec<(PartitionId, Key, Bytes)>,
     },

@@ -93,7 +93,7 @@ impl Recent {
         let stamps = mem::take(&mut recovered.stamps);
         let refused = mem::take(&mut recovered.refused);
         let (is_complete, hlc) = (recovered.is_complete, recovered.hlc);
-        let recovered = Recovered { stamps, refused, is_complete, hlc, ..Recovered::default() };
+        let recovered = Recovered { hlc, stamps, refused, is_complete, ..Recovered::default() };
         Self { max: max.max(1), forgotten_ms: u64::MAX, recovered, ..Self::default() }
     }
 
@@ -172,14 +172,20 @@ impl Recent {
 
     /// Whether this says something that is not known yet.
     pub(super) fn is_news(&self, token: Token, stamp: &Stamp) -> bool {
-        !self.known.contains_key(&name(stamp.id, token))
+        self.known.get(&name(stamp.id, token)).is_none_or(|known| known.gives_way_to(stamp))
     }
 
     /// Remembers what became of a request. Of two events of one request the first stays.
+    ///
+    /// Of two requests of one id a batch stays: it may be one that is owed, whose parts come again
+    /// until all are done.
     pub(super) fn note(&mut self, token: Token, stamp: Stamp, now: Mono) {
         self.forget(now);
         let name = name(stamp.id, token);
-        if self.known.contains_key(&name) {
+        if let Some(known) = self.known.get_mut(&name) {
+            if known.gives_way_to(&stamp) {
+                *known = Known::of(&stamp);
+            }
             return;
         }
         self.known.insert(name, Known::of(&stamp));
@@ -204,6 +210,11 @@ impl Known {
     fn of(stamp: &Stamp) -> Self {
         let at_ms_and_existed = stamp.at_ms << 1 | u64::from(stamp.existed);
         Self { dot: stamp.dot, print: stamp.print, at_ms_and_existed }
+    }
+
+    /// Whether it is another request than this batch, under the same id.
+    fn gives_way_to(&self, batch: &Stamp) -> bool {
+        api::may_have_more_keys(batch.print) && !api::may_have_more_keys(self.print)
     }
 
     fn stamp(&self, id: RequestId) -> Stamp {

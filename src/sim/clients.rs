@@ -388,11 +388,7 @@ impl World {
             self.complain("V1 half a request is no request", text);
         }
         let fate = answer.fate();
-        match fate {
-            Fate::Acknowledged => self.tally.ok += 1,
-            Fate::Open => self.tally.unknown += 1,
-            Fate::Refused => self.tally.refused += 1,
-        }
+        self.count(fate);
         if let Some((expected, promise)) = &pending.expect
             && !answer.is(expected)
         {
@@ -440,6 +436,14 @@ impl World {
         }
         if !self.on_try(client, fate) {
             self.rest(client);
+        }
+    }
+
+    fn count(&mut self, fate: Fate) {
+        match fate {
+            Fate::Acknowledged => self.tally.ok += 1,
+            Fate::Open => self.tally.unknown += 1,
+            Fate::Refused => self.tally.refused += 1,
         }
     }
 

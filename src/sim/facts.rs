@@ -281,7 +281,7 @@ fn open(message: &Message) -> (Vec<Key>, Parcel) {
             keys.extend(items.iter().map(|(_, key, _)| key.clone()));
         }
         Message::Read { key, .. } | Message::Explain { key, .. } | Message::Outcome { key, .. } => {
-            keys.push(key.clone())
+            keys.push(key.clone());
         }
         Message::ReadReply { answer: ReadAnswer::Object(object), .. } => {
             // The question knows the key.
@@ -307,7 +307,9 @@ fn open(message: &Message) -> (Vec<Key>, Parcel) {
 fn name_of(message: &Message) -> (&'static str, Option<CallId>, bool) {
     match message {
         Message::Forward { call, .. } => ("forward", Some(*call), false),
-        Message::ForwardReply { call, .. } => ("outcome", Some(*call), true),
+        Message::ForwardReply { call, .. } | Message::OutcomeReply { call, .. } => {
+            ("outcome", Some(*call), true)
+        }
         Message::Replicate { call, repair, .. } => {
             (if *repair { "repair" } else { "replicate" }, Some(*call), false)
         }
@@ -331,8 +333,7 @@ fn name_of(message: &Message) -> (&'static str, Option<CallId>, bool) {
         Message::CountReply { call, .. } => ("count", Some(*call), true),
         Message::Explain { call, .. } => ("explain", Some(*call), false),
         Message::ExplainReply { call, .. } => ("explanation", Some(*call), true),
-        Message::Outcome { call, .. } => ("outcome", Some(*call), false),
-        Message::OutcomeReply { call, .. } => ("outcome", Some(*call), true),
+        Message::Outcome { call, .. } => ("inquiry", Some(*call), false),
         Message::Hold { call, .. } => ("hold", Some(*call), false),
         Message::Held { call, .. } => ("held", Some(*call), true),
         Message::Apply { call, .. } => ("apply", Some(*call), false),

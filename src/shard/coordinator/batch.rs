@@ -189,11 +189,7 @@ impl Shard {
         let Op::Batch { items, expiry, kind } = request.op else {
             unreachable!("the caller matched a batch")
         };
-        let (may_come_again, finishes) = match kind {
-            BatchKind::Finish(logged) => (true, Some(logged)),
-            BatchKind::Part => (true, None),
-            BatchKind::Any | BatchKind::Isolated => (request_id.is_given(), None),
-        };
+        let may_come_again = kind.is_owed() || request_id.is_given();
         let given = may_come_again.then_some(request_id);
         check_for_doubles(&items)?;
         let bytes = items.iter().map(|(key, value)| key.bytes.len() + value.len()).sum();
@@ -208,7 +204,7 @@ impl Shard {
         let parts = self.parts(
             items,
             |(partition, ..)| *partition,
-            |items| HoldWork::Put { rid, given, expiry, finishes, items },
+            |items| HoldWork::Put { rid, given, expiry, kind, items },
         );
         let elsewhere = elsewhere.map(|(place, mut request, nodes)| {
             request.request_id = Some(request_id);

@@ -8,6 +8,7 @@
 
 use super::super::message::{CallId, Message, Recollection};
 use super::super::parked::Waiting;
+use super::super::partition::Partition;
 use super::super::recent::Refusal;
 use super::super::{Lookup, Origin, Seq, Shard, Table, Ticket, Turn};
 use super::{Machine, Place};
@@ -114,11 +115,10 @@ impl Shard {
                 self.parked.await_record(inquiry.key.token);
                 return self.park_outcome(turn, from, inquiry);
             }
-            Lookup::Unknown => Recollection::Unsure,
             Lookup::Found(_) | Lookup::Absent if is_ready && inquiry.deny => {
                 return self.deny(turn, from, inquiry);
             }
-            Lookup::Found(_) | Lookup::Absent => Recollection::Unsure,
+            Lookup::Found(_) | Lookup::Absent | Lookup::Unknown => Recollection::Unsure,
         };
         self.send(turn, rests_on, from, Message::OutcomeReply { call, answer });
     }
@@ -127,7 +127,7 @@ impl Shard {
     fn deny<T: Table>(&mut self, turn: &mut Turn<'_, T>, from: NodeId, inquiry: Inquiry) {
         let Inquiry { call, partition, key, id, .. } = inquiry;
         if self.recent.is_refused(key.token, id) {
-            let rests_on = self.partitions.owned(partition).map_or(Seq(0), |owned| owned.newest());
+            let rests_on = self.partitions.owned(partition).map_or(Seq(0), Partition::newest);
             let answer = Recollection::Denied;
             return self.send(turn, rests_on, from, Message::OutcomeReply { call, answer });
         }
@@ -167,7 +167,7 @@ impl Inquiring {
 
     /// A member says what it knows.
     pub(super) fn on_recollection<T: Table>(
-        mut self: Box<Self>,
+        mut self,
         shard: &mut Shard,
         turn: &mut Turn<'_, T>,
         question: usize,
@@ -183,7 +183,7 @@ impl Inquiring {
 
     /// The time is up.
     pub(super) fn on_timer<T: Table>(
-        mut self: Box<Self>,
+        mut self,
         shard: &mut Shard,
         turn: &mut Turn<'_, T>,
     ) -> Option<Self> {
@@ -197,7 +197,7 @@ impl Inquiring {
 
     /// Other nodes can be reached now than before.
     pub(super) fn on_reach<T: Table>(
-        mut self: Box<Self>,
+        mut self,
         shard: &mut Shard,
         turn: &mut Turn<'_, T>,
     ) -> Option<Self> {

@@ -5,7 +5,7 @@
 //! first is silent. From the moment at which a leader may have minted, no failure is a refusal any
 //! more: the outcome is unknown, and its key must be read first.
 
-use super::super::batch_log::BATCH_LOG_BUCKET;
+use super::super::batch_log::{BATCH_LOG_BUCKET, check_replaced};
 use super::super::message::{CallId, Message, Nack};
 use super::super::operations::OperationId;
 use super::super::parked::Waiting;
@@ -208,6 +208,9 @@ impl Shard {
         }
         let named = named(request);
         self.check_named(key.token, named)?;
+        if let Some(log) = value.filter(|_| key.bucket == BATCH_LOG_BUCKET) {
+            self.check_log(log)?;
+        }
         let (lookup, held_since) = turn.table.get(key);
         let stored = match lookup {
             Lookup::Found(object) => object,
@@ -224,6 +227,9 @@ impl Shard {
                 return Ok(Led::Blocked);
             }
         };
+        if let Some(log) = value.filter(|_| key.bucket == BATCH_LOG_BUCKET) {
+            check_replaced(&stored, log)?;
+        }
         let request_id = match request.request_id {
             Some(id) => id,
             // Where the leader alone decides, no retry can come to a second one.

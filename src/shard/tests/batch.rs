@@ -331,7 +331,13 @@ fn hold(world: &World, key: &Key) -> Message {
         call,
         partition,
         batch: call.0,
-        work: HoldWork::Put { rid: 1, given: None, expiry: Expiry::Never, finishes: None, items },
+        work: HoldWork::Put {
+            rid: 1,
+            given: None,
+            expiry: Expiry::Never,
+            kind: BatchKind::Any,
+            items,
+        },
     }
 }
 

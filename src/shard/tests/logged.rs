@@ -257,3 +257,49 @@ fn no_part_is_written_while_the_log_may_be_overlooked() {
     }
     assert!(with_parts > 0 && without > 0, "{with_parts} and {without}");
 }
+
+/// A batch is refused by who is to lead its log, if that node remembers the id; from then on its
+/// parts are owed, also by those who remember it. Such a part was refused for ever, and the batch
+/// stayed half.
+#[test]
+fn a_batch_under_a_used_id_is_refused_whole_or_written_whole() {
+    let mut ends = BTreeSet::new();
+    for number in 1..9 {
+        let id = RequestId(number << 64);
+        let mut world = world(9, 1);
+        let used = Request { request_id: Some(id), ..put(&keys()[0], "used", WriteContext::Known) };
+        assert!(matches!(world.call(1, used), Reply::Written(_)));
+        world.run();
+        let reply = world.call(0, Request { request_id: Some(id), ..batch(1) });
+        wait_s(&mut world, 20);
+        let found = versions(&mut world, 2);
+        if reply == written() {
+            assert_eq!(found, BTreeSet::from([String::from("1")]));
+        } else {
+            assert_eq!(reply, Reply::Fault(Fault::RequestIdReused { request_id: id }));
+            assert_eq!(found, BTreeSet::from([String::new(), String::from("used")]));
+        }
+        assert_eq!(logs(&world), 0);
+        ends.insert(reply == written());
+    }
+    assert_eq!(ends.len(), 2, "{ends:?}");
+}
+
+/// The log of a batch is its id: a second batch of that id took its place, and the first one stayed
+/// half where its coordinator was gone.
+#[test]
+fn a_batch_does_not_take_the_place_of_another_one_in_the_log() {
+    let mut world = world(6, 1);
+    let request_id = Some(RequestId(77 << 64));
+    world.ask(0, 0, Request { request_id, ..batch(1) });
+    while logs(&world) < 3 && world.step_once() {}
+    world.crash(0);
+    world.publish();
+    let reply = world.call(1, Request { request_id, ..batch(2) });
+    let fault = Fault::RequestIdReused { request_id: RequestId(77 << 64) };
+    assert_eq!(reply, Reply::Fault(fault));
+    wait_s(&mut world, 20);
+    assert_eq!(versions(&mut world, 1), BTreeSet::from([String::from("1")]));
+    world.heal();
+    assert_eq!(logs(&world), 0);
+}

@@ -181,6 +181,26 @@ fn a_batch_that_is_sent_again_leaves_whole_what_has_replaced_it() {
     }
 }
 
+/// The second try had looked for the first one before it began to wait for its keys, and wrote them
+/// once more when it had them.
+#[test]
+fn two_tries_of_a_batch_at_one_time_are_one() {
+    let mut world = three_nodes();
+    let key = Key::plain("k");
+    let items = vec![(key.clone(), "1".into())];
+    let batch = Op::Batch { items, expiry: Expiry::Never, kind: BatchKind::Any };
+    let request = with_id(9, Request::new(batch));
+    let tries = [world.ask(0, 0, request.clone()), world.ask(0, 0, request)];
+    world.run();
+    for ticket in tries {
+        let done = Reply::BatchWritten { count: 1, isolated: true };
+        assert_eq!(world.replies.get(&ticket), Some(&done));
+    }
+    for node in 0..3 {
+        assert_eq!(world.table(node, &key).events_of(&key), 1, "node {node}");
+    }
+}
+
 /// An id that says when it was made.
 fn timed(random: u128) -> RequestId {
     RequestId::of_time(1_700_000_000_000, random)

@@ -64,6 +64,11 @@ impl MemoryTable {
         Seq(self.next)
     }
 
+    /// How many records of a key made an event, here or elsewhere.
+    pub(in super::super) fn events_of(&self, key: &Key) -> usize {
+        self.log.iter().filter(|(_, record)| record.key == *key && !record.dots.is_empty()).count()
+    }
+
     /// Everything up to `upto` is on stable storage.
     pub(in super::super) fn sync(&mut self, upto: Seq) {
         self.durable = self.durable.max(upto);

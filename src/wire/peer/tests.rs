@@ -243,8 +243,8 @@ impl Draw {
             let items = self.list(|draw| (draw.partition(), draw.key(), draw.bytes()));
             let given = self.maybe(|draw| RequestId(draw.0.random()));
             let (rid, expiry) = (self.number(), self.expiry());
-            let finishes = self.flag().then(|| Hlc(self.number()));
-            HoldWork::Put { rid, given, expiry, finishes, items }
+            let kind = self.batch_kind();
+            HoldWork::Put { rid, given, expiry, kind, items }
         } else {
             HoldWork::Merge(self.list(Self::placed_item))
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::answer::Body;
 use super::arguments::Arguments;
-use super::plan::{Refusal, bad_cursor, not_an_integer, request, syntax_error};
+use super::plan::{Refusal, bad_cursor, not_an_integer, request, request_id, syntax_error};
 use super::writer::Writer;
 use crate::api::{
     Conflicts, Expiry, Explained, Holding, Level, Op, Read, Request, Session, WriteContext, Written,
@@ -112,6 +112,16 @@ pub(super) fn explain(
 ) -> Result<(Request, Body), Refusal> {
     let key = check::key(arguments.bytes(1))?;
     Ok((request(Op::Explain { key }, session), Body::Explained))
+}
+
+/// KV.OUTCOME id key.
+pub(super) fn outcome(
+    arguments: Arguments<'_>,
+    session: &Session,
+) -> Result<(Request, Body), Refusal> {
+    let id = request_id(arguments, 1)?;
+    let key = check::key(arguments.bytes(2))?;
+    Ok((request(Op::Outcome { id, key }, session), Body::Outcome))
 }
 
 /// KV.CONFLICTS [cursor [COUNT count]].

@@ -100,10 +100,8 @@ impl Planner {
                 return Err(not_supported(&command.name.to_ascii_uppercase(), why).into());
             }
         };
-        if !command.takes(arguments.len()) {
-            return Err(wrong_number(command.name));
-        }
         match verb {
+            _ if !command.takes(arguments.len()) => Err(wrong_number(command.name)),
             Verb::Get => self.get(arguments, session),
             Verb::Getdel => self.renew(arguments, Change::End, Body::Renewed, session),
             Verb::Set => self.set(arguments, session, now),
@@ -140,11 +138,7 @@ impl Planner {
             Verb::KvDel => self.asking(own::delete(arguments, session)?),
             Verb::KvExplain => self.asking(own::explain(arguments, session)?),
             Verb::KvConflicts => self.asking(own::conflicts(arguments, session)?),
-            Verb::KvOutcome => {
-                let id = request_id(arguments, 1)?;
-                let key = check::key(arguments.bytes(2))?;
-                Ok(self.one(request(Op::Outcome { id, key }, session), Body::Outcome))
-            }
+            Verb::KvOutcome => self.asking(own::outcome(arguments, session)?),
             Verb::KvConsistency => Ok(self.immediate(own::consistency(arguments, session)?)),
             Verb::Time
             | Verb::NoRedirect
@@ -466,7 +460,7 @@ impl Planner {
 }
 
 /// An argument as the id of a request.
-fn request_id(arguments: Arguments<'_>, index: usize) -> Result<RequestId, Refusal> {
+pub(super) fn request_id(arguments: Arguments<'_>, index: usize) -> Result<RequestId, Refusal> {
     let text = std::str::from_utf8(arguments.at(index)).unwrap_or_default();
     RequestId::from_text(text).ok_or_else(|| {
         let text = "the request id must be 32 hexadecimal digits, not all zero".to_string();
