@@ -152,7 +152,8 @@ impl World {
                     let mut table = MemoryTable::new(world.random.random());
                     table.cold_percent = faults.cold;
                     table.partitions = partitions;
-                    world.unit(shards, number, table, Recovered::default())
+                    let recovered = Recovered { is_complete: true, ..Recovered::default() };
+                    world.unit(shards, number, table, recovered)
                 })
                 .collect();
             world.nodes.push(Node { id: node_id(index), epoch: 1, is_up: true, units });
