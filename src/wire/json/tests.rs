@@ -220,7 +220,7 @@ fn unknown_fields_are_ignored_and_doubled_ones_refused() {
 
 #[test]
 fn what_comes_later_is_refused_by_name() {
-    for command in ["OUTCOME", "INCR", "SEARCH", "search_phrase", "FIND_SIMILAR"] {
+    for command in ["INCR", "SEARCH", "search_phrase", "FIND_SIMILAR"] {
         let answer = World::new().say(&format!("{{\"cmd\":\"{command}\",\"key\":\"k\"}}\n"));
         assert!(answer.contains(r#""code":"not_supported""#), "{answer}");
         assert!(answer.contains(&command.to_uppercase()), "{answer}");
