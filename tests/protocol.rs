@@ -365,3 +365,80 @@ fn without_a_majority_reads_are_refused_and_writes_are_refused_or_unknown() {
     let value = client.call(&json!({"cmd": "GET", "key": "a"}))["value"].clone();
     assert!(value != "3", "what was refused is never seen");
 }
+
+/// An id of now, as clients make them: a UUID of version 7.
+#[expect(clippy::disallowed_methods, reason = "clients have clocks of their own")]
+fn fresh_id(number: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let unix_ms = u64::try_from(now.expect("it is after 1970").as_millis()).expect("it fits");
+    format!("{unix_ms:012x}70008{number:015x}")
+}
+
+#[test]
+fn an_id_is_for_one_operation_through_every_node() {
+    let nodes = Node::cluster(3, &[]);
+    let id = fresh_id(1);
+    let first = json!({"cmd": "SET", "key": "k", "value": "1", "request_id": id});
+    assert_eq!(nodes[0].json().call(&first)["ok"], true);
+    assert_eq!(nodes[1].resp().say("SET k 2"), Value::Simple("OK".into()));
+    let others = [
+        json!({"cmd": "SET", "key": "k", "value": "3", "request_id": id}),
+        json!({"cmd": "SET", "key": "other", "value": "1", "request_id": id}),
+        json!({"cmd": "DELETE", "key": "k", "request_id": id}),
+        json!({"cmd": "BULK_SET", "items": [{"key": "k", "value": "1"}], "request_id": id}),
+    ];
+    for node in &nodes {
+        let mut client = node.json();
+        assert_eq!(client.call(&first)["ok"], true, "the same operation may come again");
+        for other in &others {
+            let reply = client.call(other);
+            assert_eq!(reply["code"], "request_id_reused", "{other}: {reply}");
+            assert_eq!(reply["outcome"], "refused", "{other}: {reply}");
+        }
+        let mut resp = node.resp();
+        assert_eq!(resp.say(&format!("KV.ID {id}")), Value::Simple("OK".into()));
+        let error = resp.say("SET k 4");
+        assert!(matches!(&error, Value::Error(text) if text.contains("id")), "{error:?}");
+        assert_eq!(resp.say("GET k"), Value::Bulk(b"2".to_vec()), "nothing of it was applied");
+        assert_eq!(client.call(&json!({"cmd": "COUNT"}))["count"], 1);
+    }
+}
+
+#[test]
+fn an_outcome_is_told_by_every_node_and_ends_what_was_not_applied() {
+    let nodes = Node::cluster(3, &[]);
+    let (done, never) = (fresh_id(1), fresh_id(2));
+    let set = json!({"cmd": "SET", "key": "k", "value": "1", "request_id": done});
+    assert_eq!(nodes[0].json().call(&set)["ok"], true);
+    for node in &nodes {
+        let mut client = node.json();
+        let ask = |id: &str| json!({"cmd": "OUTCOME", "key": "k", "request_id": id});
+        assert_eq!(client.call(&ask(&done))["outcome"], "applied");
+        assert_eq!(client.call(&ask(&never))["outcome"], "not_applied");
+        let late = json!({"cmd": "SET", "key": "k", "value": "2", "request_id": never});
+        let reply = client.call(&late);
+        assert_eq!(reply["code"], "request_id_refused", "{reply}");
+        assert_eq!(client.call(&json!({"cmd": "GET", "key": "k"}))["value"], "1");
+    }
+    let address = nodes[1].addr();
+    for (id, code) in [(&done, 0), (&never, 1)] {
+        let output = common::cli(&["outcome", id, "k", "--addr", &address]);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+}
+
+#[test]
+fn of_two_values_of_one_key_in_a_batch_the_last_counts() {
+    let nodes = Node::cluster(3, &[]);
+    let items = [("a", "1"), ("b", "2"), ("a", "3")];
+    let items = items.map(|(key, value)| json!({"key": key, "value": value}));
+    let reply = nodes[0].json().call(&json!({"cmd": "BULK_SET", "items": items}));
+    assert_eq!(reply["ok"], true, "{reply}");
+    assert_eq!(nodes[1].resp().say("MSET b 4 b 5"), Value::Simple("OK".into()));
+    let mut client = nodes[2].json();
+    for (key, value) in [("a", "3"), ("b", "5")] {
+        let reply = client.call(&json!({"cmd": "GET", "key": key, "siblings": true}));
+        assert_eq!(reply["values"], json!([value]), "{reply}");
+    }
+    assert_eq!(client.call(&json!({"cmd": "COUNT"}))["count"], 2);
+}

@@ -82,10 +82,9 @@ impl BatchLog {
 impl Shard {
     /// Refuses a log whose id belongs to another request, as far as this shard remembers: once the
     /// log is written, its parts are owed.
-    pub(super) fn check_log(&self, value: &[u8]) -> Result<(), Fault> {
-        let Some(BatchLog { request_id, items, .. }) = BatchLog::decode(value) else {
-            return Ok(());
-        };
+    pub(super) fn check_log(&self, value: Option<&Bytes>) -> Result<(), Fault> {
+        let Some(log) = value.and_then(|value| BatchLog::decode(value)) else { return Ok(()) };
+        let BatchLog { request_id, items, .. } = log;
         for (key, value) in items.iter().filter(|_| request_id.is_given()) {
             self.check_named(key.token, Some(Named::of_part(request_id, key, value)))?;
         }
@@ -95,8 +94,8 @@ impl Shard {
 
 /// Refuses a log that would take the place of that of another batch: nobody would finish the parts
 /// of the first one.
-pub(super) fn check_replaced(stored: &Object, value: &[u8]) -> Result<(), Fault> {
-    let Some(new) = BatchLog::decode(value) else { return Ok(()) };
+pub(super) fn check_replaced(stored: &Object, value: Option<&Bytes>) -> Result<(), Fault> {
+    let Some(new) = value.and_then(|value| BatchLog::decode(value)) else { return Ok(()) };
     let mut held = stored.entries.iter().filter_map(|entry| BatchLog::decode(&entry.payload));
     if held.any(|log| log.items != new.items) {
         sometimes!("the log of a batch kept its place from another one");

@@ -208,9 +208,8 @@ impl Shard {
         }
         let named = named(request);
         self.check_named(key.token, named)?;
-        if let Some(log) = value.filter(|_| key.bucket == BATCH_LOG_BUCKET) {
-            self.check_log(log)?;
-        }
+        let log = value.filter(|_| key.bucket == BATCH_LOG_BUCKET);
+        self.check_log(log)?;
         let (lookup, held_since) = turn.table.get(key);
         let stored = match lookup {
             Lookup::Found(object) => object,
@@ -227,9 +226,7 @@ impl Shard {
                 return Ok(Led::Blocked);
             }
         };
-        if let Some(log) = value.filter(|_| key.bucket == BATCH_LOG_BUCKET) {
-            check_replaced(&stored, log)?;
-        }
+        check_replaced(&stored, log)?;
         let request_id = match request.request_id {
             Some(id) => id,
             // Where the leader alone decides, no retry can come to a second one.
