@@ -109,7 +109,7 @@ pub const NAMES: &[&str] = &[
     "a torn tail was cut off",
     "the last group was written once more",
     "a stray file was taken away",
-    "a suspicious segment was read twice",
+    "a suspicious segment was read again",
     "recovery found damage and named every key of it",
     "recovery found damage of unknown keys",
     // Cluster.

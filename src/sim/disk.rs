@@ -250,10 +250,10 @@ impl SimDisk {
         Some(&self.inodes.get(inode)?.stable)
     }
 
-    /// A file is gone, name and all, from both images.
-    pub fn lose_file(&mut self, file: FileName) {
-        self.names.remove(&file);
-        self.stable_names.remove(&file);
+    /// These files are gone, names and all, from both images.
+    pub fn lose_files(&mut self, is_lost: impl Fn(FileName) -> bool) {
+        self.names.retain(|&file, _| !is_lost(file));
+        self.stable_names.retain(|&file, _| !is_lost(file));
         self.collect();
     }
 
@@ -596,7 +596,7 @@ mod tests {
     fn a_lost_file_is_gone_at_once_and_after_a_loss_of_power() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut disk = filled(&mut rng);
-        disk.lose_file(FILE);
+        disk.lose_files(|file| file == FILE);
         assert!(contents(&mut disk, &mut rng).is_none());
         disk.lose_power(&mut rng);
         assert!(contents(&mut disk, &mut rng).is_none());

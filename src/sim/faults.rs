@@ -24,6 +24,7 @@ use super::facts;
 use super::network::Place;
 use super::scenario::{Action, Step};
 use super::world::{Happening, World};
+use crate::store::FileName;
 
 /// Something that goes wrong, or is mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +166,10 @@ impl World {
             self.machines[place].slow = (0, 1);
             self.machines[place].disk.mend();
             self.machines[place].trouble = Trouble::default();
+            if self.budget.damaged.contains(&place) {
+                // They would spare it the reading of what is damaged.
+                self.machines[place].disk.lose_files(|file| matches!(file, FileName::Sidecar(_)));
+            }
             self.start(place);
         }
         // What waited for them was put off until then, and would come late to a node that works.

@@ -7,6 +7,10 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// What does not verify is read so often before it counts as damaged: the fault may lie in the
+/// reading, and what is taken for damaged is replaced by what other nodes have.
+pub(super) const READINGS_MAX: u8 = 4;
+
 /// Matches a completion to its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IoId(pub u64);

@@ -3,8 +3,8 @@
 //! One operation at a time: the list of files, MANIFEST, each segment, then zeros over an
 //! unfinished group, and away with files that no longer count. Nothing is written before everything
 //! was read and understood, and damaged bytes are never overwritten. A segment in which something
-//! is missing is read twice, because the fault may lie in the reading; one that cannot be read as a
-//! whole is read piece by piece, and a piece that fails is a hole.
+//! is missing is read again until two readings are alike, because the fault may lie in the reading;
+//! one that cannot be read as a whole is read piece by piece, and a piece that fails is a hole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::border::{DamagedRegion, LogConfig, LogError};
 use super::codec::{to_u64, to_usize};
-use super::disk::{DiskDone, DiskError, DiskOp, FileName};
+use super::disk::{DiskDone, DiskError, DiskOp, FileName, READINGS_MAX};
 use super::harvest::Harvest;
 use super::scan::{self, Contents, Expected, Found};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, decode_manifest};
@@ -78,6 +78,8 @@ struct Reading {
     length: u64,
     /// What the first reading found, when it is read again.
     before: Option<Scanned>,
+    /// How often something was missing.
+    failed: u8,
     /// The pieces so far, when it cannot be read as a whole.
     pieces: Option<BytesMut>,
 }
@@ -306,7 +308,7 @@ impl Recovery {
         self.step = if self.manifest && has_sidecar && may_trust {
             Step::Sidecar(segment)
         } else {
-            Step::Segment(Reading { segment, length, before: None, pieces: None })
+            Step::Segment(Reading { segment, length, before: None, failed: 0, pieces: None })
         };
     }
 
@@ -343,7 +345,8 @@ impl Recovery {
 
     fn read_segment(&mut self, segment: Segment) {
         let length = self.files.get(&FileName::Segment(segment.number)).copied().unwrap_or(0);
-        self.step = Step::Segment(Reading { segment, length, before: None, pieces: None });
+        self.step =
+            Step::Segment(Reading { segment, length, before: None, failed: 0, pieces: None });
     }
 
     fn on_segment(
@@ -380,7 +383,7 @@ impl Recovery {
     }
 
     fn on_bytes(&mut self, reading: Reading, bytes: Bytes) -> Result<(), LogError> {
-        let Reading { mut segment, length, before, .. } = reading;
+        let Reading { mut segment, length, before, failed, .. } = reading;
         let header = Segment::decode_header(&bytes, segment.number, length, self.config.node)?;
         if !self.manifest {
             segment = header.unwrap_or(segment);
@@ -389,15 +392,19 @@ impl Recovery {
         let found = scan::find(&bytes, segment.seed());
         let suspicious = !whole || scan::is_suspicious(&bytes, &found);
         let scanned = Scanned { segment, bytes, found, damaged: !whole };
-        match before {
-            None if suspicious => {
-                sometimes!("a suspicious segment was read twice");
-                let before = Some(scanned);
-                self.step = Step::Segment(Reading { segment, length, before, pieces: None });
-            }
-            // The reading that shows more is the better one: a record cannot verify by mistake.
-            Some(before) if before.found.len() > scanned.found.len() => self.on_scanned(before),
-            Some(_) | None => self.on_scanned(scanned),
+        let failed = failed + u8::from(suspicious);
+        let is_alike = before.as_ref().is_some_and(|before| before.bytes == scanned.bytes);
+        // The reading that shows more is the better one: a record cannot verify by mistake.
+        let better = match before {
+            Some(before) if before.found.len() > scanned.found.len() => before,
+            Some(_) | None => scanned,
+        };
+        if suspicious && !is_alike && failed < READINGS_MAX {
+            sometimes!("a suspicious segment was read again");
+            let before = Some(better);
+            self.step = Step::Segment(Reading { segment, length, before, failed, pieces: None });
+        } else {
+            self.on_scanned(better);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::border::{DamagedRegion, Event, LogError, LogNote, Rotten};
 use super::codec::to_u64;
-use super::disk::{DiskDone, DiskError, DiskOp, FileName};
+use super::disk::{DiskDone, DiskError, DiskOp, FileName, READINGS_MAX};
 use super::log::{Held, Log};
 use super::record::{HEADER_BYTES, Header, verify};
 use super::segment::SEGMENT_HEADER_BYTES;
@@ -37,11 +37,11 @@ pub(super) struct Survey {
 
 #[derive(Debug)]
 enum Step {
-    /// Read at least `bytes` bytes; `again` = a record at `at` did not verify.
+    /// Read at least `bytes` bytes, which failed so often, or the record at `at` did not verify.
     Read {
         at: u64,
         bytes: usize,
-        again: bool,
+        failed: u8,
     },
     /// Write the sidecar: make the file, then its contents from `at`, then sync it.
     Create(Bytes),
@@ -143,19 +143,19 @@ impl Log {
         };
         let step = std::mem::replace(&mut survey.step, Step::Sync);
         match (step, result) {
-            (Step::Read { at, bytes: wanted, again }, result) => {
+            (Step::Read { at, bytes: wanted, failed }, result) => {
                 let bytes = match result {
                     Ok(DiskDone::Bytes(bytes)) => bytes,
-                    // What cannot be read twice is a hole: zeros never verify.
-                    Ok(_) | Err(_) if again => vec![0; wanted].into(),
+                    // What cannot be read is a hole: zeros never verify.
+                    Ok(_) | Err(_) if is_last(failed) => vec![0; wanted].into(),
                     Ok(DiskDone::Done | DiskDone::Files(_) | DiskDone::Space { .. }) | Err(_) => {
-                        survey.step = Step::Read { at, bytes: wanted, again: true };
+                        survey.step = Step::Read { at, bytes: wanted, failed: failed + 1 };
                         self.upkeep.survey = Some(survey);
                         return Ok(());
                     }
                 };
                 self.status.surveyed_bytes += to_u64(bytes.len());
-                let next = survey.walk(&held, at, wanted, again, &bytes);
+                let next = survey.walk(&held, at, wanted, failed, &bytes);
                 if let Some(builder) = &mut survey.sidecar {
                     builder.sum();
                 }
@@ -223,7 +223,7 @@ impl Log {
 impl Survey {
     fn new(segment: u32, sidecar: Option<SidecarBuilder>) -> Self {
         let at = to_u64(SEGMENT_HEADER_BYTES);
-        let step = Step::Read { at, bytes: SLICE_BYTES, again: false };
+        let step = Step::Read { at, bytes: SLICE_BYTES, failed: 0 };
         Self { segment, sidecar, step, hole: None, damaged: Vec::new() }
     }
 
@@ -239,15 +239,16 @@ impl Survey {
         held: &Held,
         from: u64,
         wanted: usize,
-        mut again: bool,
+        mut failed: u8,
         bytes: &Bytes,
     ) -> Option<Step> {
         let mut at = 0;
         while from + to_u64(at) < held.end {
             let offset = from + to_u64(at);
-            if at >= bytes.len() && (bytes.len() == wanted || !again) {
-                let again = bytes.len() < wanted;
-                return Some(Step::Read { at: offset, bytes: SLICE_BYTES, again });
+            let is_short = bytes.len() < wanted;
+            if at >= bytes.len() && !(is_short && is_last(failed)) {
+                let failed = if is_short { failed + 1 } else { 0 };
+                return Some(Step::Read { at: offset, bytes: SLICE_BYTES, failed });
             }
             let rest = bytes.slice(at.min(bytes.len())..);
             if let Some(header) = verify(&rest, held.segment.seed(), offset) {
@@ -259,17 +260,17 @@ impl Survey {
                     self.damaged.push(offset..offset + u64::from(header.length));
                 }
                 at += header.bytes();
-                again = false;
+                failed = 0;
                 continue;
             }
             let whole = Header::decode(&rest).map_or(HEADER_BYTES, |header| header.bytes());
             let goes_on = rest.len() < whole && offset + to_u64(whole) <= held.end;
-            if goes_on && bytes.len() == wanted {
+            if goes_on && !is_short {
                 let bytes = whole.max(SLICE_BYTES);
-                return Some(Step::Read { at: offset, bytes, again });
+                return Some(Step::Read { at: offset, bytes, failed });
             }
-            if !again {
-                return Some(Step::Read { at: offset, bytes: wanted, again: true });
+            if !is_last(failed) {
+                return Some(Step::Read { at: offset, bytes: wanted, failed: failed + 1 });
             }
             // Records begin at multiples of eight; the next that verifies ends the damage.
             self.hole.get_or_insert(offset);
@@ -284,6 +285,11 @@ impl Survey {
             self.damaged.push(start..end);
         }
     }
+}
+
+/// Whether what failed so often is not read again.
+fn is_last(failed: u8) -> bool {
+    failed + 1 >= READINGS_MAX
 }
 
 impl Step {

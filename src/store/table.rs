@@ -15,7 +15,7 @@ use super::border::{
 };
 use super::cache::{Cache, Cached};
 use super::codec::{to_u64, to_usize};
-use super::disk::{DiskDone, DiskError, FileName};
+use super::disk::{DiskDone, DiskError, FileName, READINGS_MAX};
 use super::index::{Entry, Index, mark_of};
 use super::place::Place;
 use super::record::{Clocks, Header, Kind, Seed, decode_write, encode_write, fold, verify};
@@ -71,8 +71,8 @@ struct Pending {
 struct Reading {
     token: Token,
     place: Place,
-    /// A record that does not verify is read once more: the fault may lie in the reading.
-    again: bool,
+    /// How often it was read before and did not verify.
+    failed: u8,
 }
 
 /// What a table is made of when the log was recovered.
@@ -148,9 +148,9 @@ impl Store {
         let known = self.index.find(reading.token).iter().any(|entry| entry.place == reading.place);
         match record {
             Some(record) if known => self.keep(reading.place, Arc::new(record)),
-            None if known && !reading.again => {
+            None if known && reading.failed + 1 < READINGS_MAX => {
                 sometimes!("a record that did not verify was read again");
-                self.request(reading.token, reading.place, true);
+                self.request(reading.token, reading.place, reading.failed + 1);
                 return None;
             }
             None if known => self.on_damaged(reading),
@@ -306,14 +306,14 @@ impl Store {
         held.or_else(|| self.cache.find(place)).map(|record| (record, Seq(0)))
     }
 
-    fn request(&mut self, token: Token, place: Place, again: bool) {
+    fn request(&mut self, token: Token, place: Place, failed: u8) {
         if self.reading.values().any(|reading| reading.place == place) {
             return;
         }
         let segment = place.segment().expect("what is not in memory is in a file");
         let id = ReadId(self.next_read);
         self.next_read += 1;
-        self.reading.insert(id, Reading { token, place, again });
+        self.reading.insert(id, Reading { token, place, failed });
         self.requested.push(ReadRequest {
             id,
             file: FileName::Segment(segment),
@@ -365,7 +365,7 @@ impl Table for Store {
             } else if entry.is_damaged() {
                 return (Lookup::Unknown, Seq(0));
             } else {
-                self.request(key.token, entry.place, false);
+                self.request(key.token, entry.place, 0);
                 return (Lookup::Cold, Seq(0));
             }
         }
@@ -401,7 +401,7 @@ impl Table for Store {
         if known.is_damaged() {
             return (Some((key, Lookup::Unknown)), Seq(0));
         }
-        self.request(entry.token, place, false);
+        self.request(entry.token, place, 0);
         (Some((key, Lookup::Cold)), Seq(0))
     }
 

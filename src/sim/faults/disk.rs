@@ -198,7 +198,7 @@ impl World {
             let mut chance = self.chance.at(Family::Damage, place, self.now_us, 1);
             let file = files[chance.random_range(0..files.len())];
             self.budget.damaged.insert(place);
-            self.machines[place].disk.lose_file(file);
+            self.machines[place].disk.lose_files(|other| other == file);
             self.ledger.on_remove(place, file);
         }
     }

@@ -6,8 +6,8 @@ use super::disk::MemoryDisk;
 use super::node::{Node, config};
 use crate::causality::{Dot, NodeId};
 use crate::hash::Key;
-use crate::shard::{Seq, Table as _};
-use crate::store::{DiskError, FileName, LogError};
+use crate::shard::{Lookup, Seq, Table as _};
+use crate::store::{DiskDone, DiskError, FileName, LogError};
 
 const SEGMENT_BYTES: u64 = 4096;
 
@@ -240,6 +240,31 @@ fn a_record_that_goes_bad_while_the_node_runs_is_unknown_until_it_is_put_again()
     assert_eq!(node.damage.regions.len(), 1, "the old record is damaged, and replaced");
     assert!(node.damage.keys.is_empty());
     assert_eq!(node.value(&key(1)), Ok(Some(b"fresh".to_vec())));
+}
+
+/// Seed 2548: a reading failed, the next one had a wrong bit, and what the disk held whole was
+/// replaced by what another node had.
+#[test]
+fn a_record_that_was_misread_several_times_in_a_row_is_not_damaged() {
+    let mut settings = config(1, SEGMENT_BYTES);
+    settings.cache_bytes = 0;
+    let mut node = Node::start(settings, MemoryDisk::default(), 0);
+    node.put(&key(1), Some(b"whole on the disk"));
+    node.settle();
+    for _ in 0..2 {
+        node.stores[0].take_batch();
+    }
+    assert_eq!(node.stores[0].get(&key(1)).0, Lookup::Cold);
+    let failed = || Err(DiskError::Failed("input/output error".to_owned()));
+    let flipped = || Ok(DiskDone::Bytes(vec![7; 120].into()));
+    for misread in [failed(), flipped(), failed()] {
+        let reads = node.stores[0].take_reads();
+        assert_eq!(reads.len(), 1);
+        assert_eq!(node.stores[0].on_read(reads[0].id, misread), None, "it is read again");
+    }
+    node.fetch(0);
+    assert_eq!(node.value(&key(1)), Ok(Some(b"whole on the disk".to_vec())));
+    assert_eq!(node.stores[0].damaged_reads(), 0);
 }
 
 #[test]
