@@ -45,9 +45,7 @@ impl World {
         question: &str,
         kind: &Kind,
     ) {
-        for write in kind.writes() {
-            self.history.named(write, id);
-        }
+        self.history.named(&kind.writes(), id);
         let place = self.clients[client].connected.map_or(0, |(place, _)| place);
         let left = self.scenario.options.tries.saturating_sub(1);
         let (question, kind) = (String::from(question), kind.clone());
@@ -123,7 +121,7 @@ impl World {
         }
         let value = Bytes::from(format!("again{}", first.0));
         let write = self.begin_write(&key, Some(&value), Claim::Known);
-        self.history.named(write, id);
+        self.history.named(&[write], id);
         let (name, value) = (quoted(&key.bytes), quoted(&value));
         let fields = format!("\"value\":{value},\"level\":\"quorum\",\"request_id\":\"{id}\"");
         let question = format!("{{\"cmd\":\"SET\",\"key\":{name},{fields}}}\n");

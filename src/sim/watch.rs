@@ -66,6 +66,7 @@ impl World {
                     expiry_ms: entry.map_or(0, |entry| entry.expiry_ms),
                     replaced: &record.removed,
                     at_the_cap: is_at_the_cap(record),
+                    request: record.stamp.filter(|stamp| stamp.dot == dot).map(|stamp| stamp.id),
                     write: entry.and_then(|entry| self.write_of(&record.key, &entry.payload)),
                 });
             }

@@ -104,6 +104,8 @@ pub struct History {
     pub(in crate::sim) rows_are_single: bool,
     /// Writes that have an id, under which they may come again.
     named: BTreeMap<WriteId, RequestId>,
+    /// Those that are parts of a batch, and owed once it is logged.
+    owed: BTreeSet<WriteId>,
 }
 
 /// Dots are minted per partition.
@@ -185,6 +187,8 @@ pub struct Mint<'a> {
     pub replaced: &'a [Dot],
     /// Whether it may have taken away losers that nobody had seen, because there were too many.
     pub at_the_cap: bool,
+    /// The id of the request that it carries out, if its client gave one.
+    pub request: Option<RequestId>,
     /// The write that it carries out, where the value tells.
     pub write: Option<WriteId>,
 }
@@ -285,6 +289,9 @@ impl History {
             past_is_forgotten: false,
         };
         self.events.insert((partition, dot), minted);
+        if let Some(request) = mint.request.filter(|_| mint.value.is_none()) {
+            self.end_at_once(mint.key, dot, request);
+        }
         if mint.expiry_ms != 0 {
             self.ends.entry(mint.expiry_ms).or_default().push((partition, dot));
             self.end_again((partition, dot));

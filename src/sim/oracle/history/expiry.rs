@@ -6,6 +6,7 @@
 //! replaced: from the first instant at which any clock says so, and only if it was written by then.
 
 use super::{Event, History};
+use crate::api::RequestId;
 use crate::causality::Dot;
 use crate::hash::{Key, PartitionId};
 
@@ -48,6 +49,20 @@ impl History {
         let is_over = |dot: &Dot| facts.is_some_and(|facts| facts.over.contains(dot));
         if tries.is_some_and(|tries| tries.iter().any(is_over)) {
             self.end(event);
+        }
+    }
+
+    /// The leader of another try found that its value was over before it was written: all that is
+    /// left of that try is a delete.
+    pub(super) fn end_at_once(&mut self, key: &Key, dot: Dot, request: RequestId) {
+        let Some(facts) = self.keys.get_mut(key) else { return };
+        for id in &facts.writes {
+            let Some(write) = self.writes.get_mut(id) else { continue };
+            if self.named.get(id) == Some(&request) && !write.dots.is_empty() {
+                facts.deleted.extend(&write.dots);
+                write.dots.insert(dot);
+                facts.over.insert(dot);
+            }
         }
     }
 
@@ -108,6 +123,7 @@ mod tests {
                 expiry_ms: if index == 0 { 0 } else { 100 },
                 replaced: &dots[..index],
                 at_the_cap: false,
+                request: None,
                 write: Some(id),
             });
             history.stored(0, HOME, dot);
@@ -148,6 +164,7 @@ mod tests {
             expiry_ms: 900,
             replaced: &[],
             at_the_cap: false,
+            request: None,
             write: Some(WriteId(2)),
         });
         history.stored(0, HOME, dot);

@@ -1,6 +1,7 @@
 //! Writes that clients send several times under one id.
 //!
-//! Invariant A1: a leader that remembers an id carries out one request under it, once. Two leaders
+//! Invariant A1: a leader that remembers an id carries out one request under it, once; but a batch
+//! that is logged is carried out whatever else its id was used for meanwhile. Two leaders
 //! may carry out one request each, and readers are shown one of the two
 //! (docs/protocols.md, "Request ids").
 
@@ -11,9 +12,12 @@ use crate::causality::Dot;
 const ONCE: &str = "A1 a leader carries a request out once";
 
 impl History {
-    /// A write has an id.
-    pub(in crate::sim) fn named(&mut self, id: WriteId, request: RequestId) {
-        self.named.insert(id, request);
+    /// These writes are one request with an id.
+    pub(in crate::sim) fn named(&mut self, ids: &[WriteId], request: RequestId) {
+        self.named.extend(ids.iter().map(|id| (*id, request)));
+        if ids.len() > 1 {
+            self.owed.extend(ids);
+        }
     }
 
     /// A leader is about to carry out a write.
@@ -24,6 +28,10 @@ impl History {
         if let Some(earlier) = earlier {
             let text = format!("{} carries out again what {earlier} did", mint.dot);
             return self.violate(ONCE, mint.key, text);
+        }
+        if self.owed.contains(&id) {
+            // Its log was written before the other request came here with the id.
+            return;
         }
         let others = self.keys.get(mint.key).into_iter().flat_map(|facts| &facts.writes);
         let others = others.filter(|other| self.named.get(other) == self.named.get(&id));

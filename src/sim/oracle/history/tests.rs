@@ -30,6 +30,7 @@ fn two_writes(replaced: &[Dot], claim: Claim) -> (History, Key) {
             expiry_ms: 0,
             replaced,
             at_the_cap: false,
+            request: None,
             write: Some(WriteId(id)),
         });
         history.stored(0, HOME, dot);
@@ -68,6 +69,7 @@ fn a_dot_that_is_minted_twice_is_found() {
         expiry_ms: 0,
         replaced: &[],
         at_the_cap: false,
+        request: None,
         write: None,
     };
     history.minted(again);
@@ -102,6 +104,7 @@ fn what_a_rotten_log_forgot_is_not_known_to_those_who_write_on_top_of_it() {
             expiry_ms: 0,
             replaced: &[dot(2, 1)],
             at_the_cap: false,
+            request: None,
             write: Some(WriteId(3)),
         });
         history.stored(1, HOME, dot(2, 2));
@@ -163,6 +166,7 @@ fn batch() -> (History, [Key; 2]) {
             expiry_ms: 0,
             replaced: &[],
             at_the_cap: false,
+            request: None,
             write: Some(WriteId(id)),
         });
     }
