@@ -14,7 +14,8 @@ use bytes::BytesMut;
 use super::patience::Sight;
 use crate::api::{Reply, Request, Tokens};
 use crate::limits::{
-    CONNECTION_REPLY_BYTES_MAX, CONNECTION_REQUESTS_MAX, STRANGER_REPLY_BYTES_MAX,
+    CONNECTION_REPLY_BYTES_MAX, CONNECTION_REQUESTS_MAX, PRESSED_READ_BYTES,
+    STRANGER_REPLY_BYTES_MAX,
 };
 use crate::time::Mono;
 use crate::wire::{self, Call, Facts};
@@ -47,6 +48,8 @@ pub(crate) struct Client {
     /// Bytes of the largest replies of late, which says how many requests may be in flight: the
     /// replies to all of them may come at once.
     reply_bytes: usize,
+    /// The same, without the guess that a connection begins with.
+    known_reply_bytes: usize,
     /// What stopped the last [`Client::advance`] before everything was asked.
     stall: Option<Stall>,
     /// Memory for its answers.
@@ -80,7 +83,8 @@ enum Memory {
     Plenty,
     /// It does one request after the other, and none while an answer is unread.
     Short,
-    /// An answer to it found none: it asks for nothing until memory is not short any more.
+    /// An answer to it found none, or would find none: it asks for nothing until memory is not
+    /// short any more.
     Gone,
 }
 
@@ -119,6 +123,7 @@ impl Client {
             first_request,
             held_bytes: 0,
             reply_bytes: CONNECTION_REPLY_BYTES_MAX / REQUESTS_FIRST,
+            known_reply_bytes: 0,
             stall: None,
             memory: Memory::Plenty,
             heard_bytes: 0,
@@ -160,18 +165,31 @@ impl Client {
         self.closing = true;
     }
 
-    /// Whether memory for answers is short.
-    pub(crate) fn press(&mut self, is_pressed: bool) {
+    /// How much memory there is for answers: whether it is short, and whether all of it is taken.
+    pub(crate) fn press(&mut self, is_pressed: bool, is_full: bool) {
+        let is_large = self.known_reply_bytes > PRESSED_READ_BYTES;
         self.memory = match (is_pressed, self.memory) {
             (false, _) => Memory::Plenty,
             (true, Memory::Gone) => Memory::Gone,
+            (true, Memory::Plenty | Memory::Short) if is_full && is_large => Memory::Gone,
             (true, Memory::Plenty | Memory::Short) => Memory::Short,
         };
     }
 
-    /// An answer to it found no memory.
-    pub(crate) fn on_out_of_memory(&mut self) {
+    /// Whether it asks for nothing until memory is not short any more.
+    pub(crate) fn waits_for_memory(&self) -> bool {
+        self.memory == Memory::Gone
+    }
+
+    /// An answer of so many bytes found no memory.
+    pub(crate) fn on_out_of_memory(&mut self, bytes: usize) {
         self.memory = Memory::Gone;
+        self.known_reply_bytes = self.known_reply_bytes.max(bytes);
+    }
+
+    /// Bytes that one more reply is expected to have; 0 = nothing is known yet.
+    pub(crate) fn expected_bytes(&self) -> usize {
+        self.known_reply_bytes
     }
 
     /// Takes nothing more from the client, and tells it why, where no answer is before that.
@@ -200,9 +218,11 @@ impl Client {
         }
     }
 
-    /// Bytes of memory that it keeps: parts of requests, and answers that nobody has read.
+    /// Bytes of memory that it keeps: parts of requests, answers that nobody has read, and those
+    /// that are expected.
     pub(crate) fn kept_bytes(&self) -> usize {
-        self.incoming.capacity() + self.outgoing.capacity() + self.held_bytes
+        let expected = self.requests.len() * self.known_reply_bytes;
+        self.incoming.capacity() + self.outgoing.capacity() + self.held_bytes + expected
     }
 
     /// The reply to a request, at the time of `unix_ms`. Replies to unknown requests are those to
@@ -222,6 +242,7 @@ impl Client {
         waiting.held_bytes += bytes;
         self.held_bytes += bytes;
         self.reply_bytes = bytes.max(self.reply_bytes - self.reply_bytes / 8);
+        self.known_reply_bytes = bytes.max(self.known_reply_bytes - self.known_reply_bytes / 8);
         waiting.call.on_reply(slot, reply, unix_ms);
         // A walk asks on when a page is there.
         if !waiting.call.is_ready() {
@@ -586,7 +607,7 @@ mod tests {
     #[test]
     fn where_memory_is_short_a_connection_asks_for_one_thing_after_the_other() {
         let mut desk = Desk::new(0);
-        desk.client.press(true);
+        desk.client.press(true, false);
         desk.say(&"GET a\r\n".repeat(3));
         assert_eq!(desk.asked.len(), 1);
         assert!(!desk.client.can_resume());
@@ -599,15 +620,21 @@ mod tests {
         desk.advance();
         assert_eq!(desk.asked.len(), 2);
         // Its answer found no memory, so the next request would not either.
-        desk.client.on_out_of_memory();
+        desk.client.on_out_of_memory(CONNECTION_REPLY_BYTES_MAX);
         desk.client.on_reply(1, value(1), 0);
         desk.hear(99);
         desk.advance();
         assert_eq!(desk.asked.len(), 2);
         assert!(!desk.client.can_resume());
-        desk.client.press(false);
+        desk.client.press(true, true);
+        assert!(desk.client.waits_for_memory());
+        desk.client.press(false, false);
         desk.advance();
         assert_eq!(desk.asked.len(), 3);
+        // What is expected counts, and whoever expects much waits where all is taken.
+        assert!(desk.client.kept_bytes() > CONNECTION_REPLY_BYTES_MAX / 2);
+        desk.client.press(true, true);
+        assert!(desk.client.waits_for_memory());
     }
 
     #[test]

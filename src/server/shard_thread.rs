@@ -276,15 +276,18 @@ impl Shell {
         let number = u32::try_from(ticket.0 & u64::from(u32::MAX)).expect("masked to 32 bits");
         let Some(guest) = self.seats.borrow().guest(seat) else { return };
         let bytes = wire::reply_bytes(&reply);
-        let reply = if bytes > PRESSED_READ_BYTES && self.kept.get() + bytes > self.kept_max {
-            guest.client.borrow_mut().on_out_of_memory();
-            guest.is_held_back.set(true);
+        let mut client = guest.client.borrow_mut();
+        // What was expected of it is counted already.
+        let more = bytes.saturating_sub(client.expected_bytes());
+        if bytes > PRESSED_READ_BYTES && self.kept.get() + more > self.kept_max {
             let what = String::from("memory for answers that clients have not read");
-            Reply::Fault(Fault::Overloaded { what, retry_after_ms: PRESSED_RETRY_MS })
+            let fault = Fault::Overloaded { what, retry_after_ms: PRESSED_RETRY_MS };
+            client.on_reply(number, Reply::Fault(fault), now.unix_ms);
+            client.on_out_of_memory(bytes);
         } else {
-            reply
-        };
-        guest.client.borrow_mut().on_reply(number, reply, now.unix_ms);
+            client.on_reply(number, reply, now.unix_ms);
+        }
+        drop(client);
         self.count_kept(&guest);
         if !guest.listed.replace(true) {
             touched.push(seat);
@@ -360,7 +363,10 @@ impl Shell {
         if shared.tokens.is_some() {
             client.deny_for(shared.failures.denied_ms(guest.place.origin, now.mono));
         }
-        client.press(self.is_pressed());
+        client.press(self.is_pressed(), self.kept.get() >= self.kept_max);
+        if client.waits_for_memory() {
+            guest.is_held_back.set(true);
+        }
         for round in 1.. {
             client.advance(now.mono, &facts, |number, request| self.submit(seat, number, request));
             let failures = client.take_failures();
