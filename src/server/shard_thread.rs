@@ -318,7 +318,7 @@ impl Shell {
     /// Bytes that may be read from a client now; 0 = it waits until memory is free.
     fn read_bytes(&self, guest: &Guest) -> usize {
         let is_pressed = self.is_pressed();
-        let is_held_back = is_pressed && guest.kept.get() > 0;
+        let is_held_back = is_pressed && guest.kept.get() > PRESSED_READ_BYTES;
         if is_held_back {
             guest.is_held_back.set(true);
         }

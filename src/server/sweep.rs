@@ -11,7 +11,7 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::patience::{Overdue, Patience};
 use super::shard_thread::{Guest, Shell};
-use crate::limits::SWEEP_MS;
+use crate::limits::{PRESSED_READ_BYTES, SWEEP_MS};
 
 /// Connections that are looked at before others have their turn.
 const LOOKS_AT_ONCE: usize = 128;
@@ -68,7 +68,8 @@ fn look(shell: &Shell, seat: u32, guest: &Guest, patience: Patience) {
 fn relieve(shell: &Shell, mut idling: Vec<(usize, Rc<Guest>)>) {
     idling.sort_by_key(|&(kept, _)| std::cmp::Reverse(kept));
     for (kept, guest) in idling {
-        if !shell.is_pressed() || kept == 0 {
+        // The end of those that keep next to nothing helps nobody.
+        if !shell.is_pressed() || kept <= PRESSED_READ_BYTES {
             break;
         }
         shell.shared.metrics.connections_pressed_out.increment();
