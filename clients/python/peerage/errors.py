@@ -34,6 +34,9 @@ CODES: Dict[str, Code] = {
     "bad_level": Code("Use r and w between 1 and the number of replicas, or a level."),
     "bad_cursor": Code("Start the scan again."),
     "request_id_reused": Code("Give each operation an id of its own."),
+    "request_id_refused": Code(
+        "Its outcome was asked for before this try came: give a new write a new id."
+    ),
     "unavailable": Code("Retry later, use a lower level, or bring the named nodes back.", True),
     "no_cluster": Code("Wait until the node belongs to a cluster; status() says for what.", True),
     "overloaded": Code("Retry after a while, with fewer requests at once.", True),
