@@ -136,7 +136,8 @@ impl Cluster {
         Client::new(&addrs, None)
     }
 
-    /// Waits until the node `number`, or every running node, answers a read.
+    /// Waits until the node `number`, or every running node, reaches the others that run, unless links
+    /// are cut, and answers a read.
     pub(crate) fn wait_until_ready(
         &self,
         runtime: &Runtime,
@@ -145,13 +146,20 @@ impl Cluster {
         let wanted = number.map(name);
         let is_wanted = |node: &&Node| wanted.as_ref().is_none_or(|name| node.name() == name);
         let mut waiting: Vec<&Node> = self.running().filter(is_wanted).collect();
+        // Links that are whole again are found to be so a moment later.
+        let is_running = |name: &str| self.running().any(|node| node.name() == name);
+        let reaches_all = |node: &Node| {
+            let view = node.view();
+            let mut members = view.members.values();
+            self.cut.is_some() || members.all(|other| other.reachable || !is_running(&other.name))
+        };
         let all_answer = async {
             loop {
                 if let Some(failure) = waiting.iter().find_map(|node| node.failed()) {
                     return Err(Failure::Failed(failure.text));
                 }
                 let Some(node) = waiting.first() else { return Ok(()) };
-                if answers(node).await {
+                if reaches_all(node) && answers(node).await {
                     waiting.remove(0);
                     continue;
                 }
