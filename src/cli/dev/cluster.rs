@@ -136,8 +136,8 @@ impl Cluster {
         Client::new(&addrs, None)
     }
 
-    /// Waits until the node `number`, or every running node, reaches the others that run, unless links
-    /// are cut, and answers a read.
+    /// Waits until the node `number`, or every running node, answers a read, and reaches the others
+    /// that run unless links are cut.
     pub(crate) fn wait_until_ready(
         &self,
         runtime: &Runtime,
