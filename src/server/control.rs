@@ -27,6 +27,7 @@ use super::origin::Origin;
 use super::shard_thread::Mail;
 use super::shared::{Shared, Stage};
 use super::turned_away::Desk;
+use super::unsent;
 use super::{Failure, StartError};
 use crate::causality::NodeId;
 use crate::cluster::{Claim, Cluster, Input, Message, Output, Phase, Severity};
@@ -230,7 +231,11 @@ async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
                     continue;
                 }
             };
-            match stream.into_std() {
+            let bounded = stream.into_std().and_then(|stream| {
+                unsent::bound(&stream)?;
+                Ok(stream)
+            });
+            match bounded {
                 Ok(stream) => {
                     connection += 1;
                     shared.metrics.connections.increment();

@@ -33,6 +33,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod turned_away;
+mod unsent;
 
 pub use directory::DirectoryError;
 pub use identity::IdentityError;
