@@ -57,6 +57,8 @@ pub struct Request {
     pub left_ms: u32,
     /// Given by the client; `None` lets the coordinator make one where it needs one.
     pub request_id: Option<RequestId>,
+    /// Whether the reply to a write of one key shows what it replaced.
+    pub previous: bool,
 }
 
 /// What a client can ask of a shard. Keys and values are within the limits when they arrive here.
@@ -223,6 +225,8 @@ pub struct Written {
     pub acks_fallback: u8,
     /// Siblings that the key has after the write.
     pub siblings: u32,
+    /// Where it was asked for: the winner among the values that the write replaced.
+    pub previous: Option<Bytes>,
 }
 
 /// A page of keys.
@@ -313,7 +317,8 @@ impl Request {
         } else {
             crate::limits::READ_TIMEOUT_MS
         };
-        Self { op, level: Level::default(), r: None, w: None, left_ms, request_id: None }
+        let level = Level::default();
+        Self { op, level, r: None, w: None, left_ms, request_id: None, previous: false }
     }
 }
 

@@ -44,6 +44,7 @@ pub const NAMES: &[&str] = &[
     "a leader that could not lead passed the write on",
     "a forwarded write was retried by another leader",
     "a forwarded write got no answer in time",
+    "a leader was lost that was to show what it replaced",
     "a write was unknown at its deadline",
     "a write was unknown when too few members were left",
     "a repeated acknowledgement counted once",

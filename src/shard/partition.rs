@@ -102,6 +102,8 @@ pub(super) struct Minted {
     pub dot: Dot,
     /// Whether there was a live value before.
     pub existed: bool,
+    /// The winner among the values that it replaced.
+    pub previous: Option<Bytes>,
     /// What the writer has seen now.
     pub seen: VersionVector,
     /// Siblings that are left.
@@ -197,6 +199,7 @@ impl Partition {
         let is_live = |entry: &&Entry| !entry.is_over(unix_ms);
         let existed = held.entries.iter().any(|entry| is_live(&entry));
         let stamp = named.map(|named| stamp_of(named, dot, existed, unix_ms));
+        let previous = replaced(&held, &seen, unix_ms);
         let shown = held.winner().filter(is_live);
         let expiry_ms = expiry.at_leader(unix_ms, shown);
         // What is over before it begins leaves nothing behind but its event.
@@ -229,7 +232,8 @@ impl Partition {
         };
         let item = ReplicaItem { key, object: made.object, dots, stamp };
         let record = Some(record);
-        Minted { record, item, dot, existed, seen, siblings, dropped: dropped_count, stamp }
+        let dropped = dropped_count;
+        Minted { record, item, dot, existed, previous, seen, siblings, dropped, stamp }
     }
 
     /// The answer to a request that this replica has done, or has been told of, before.
@@ -239,7 +243,8 @@ impl Partition {
         let seen = seen_after(&held, dot, VersionVector::new());
         // Whoever merges this object knows the event, or what came after it.
         let item = ReplicaItem { key, object: held, dots: vec![dot], stamp };
-        Minted { record: None, item, dot, existed, seen, siblings, dropped: 0, stamp }
+        let (record, previous, dropped) = (None, None, 0);
+        Minted { record, item, dot, existed, previous, seen, siblings, dropped, stamp }
     }
 
     /// Merges what another replica sent. `None` = there is no news in it, for object and clock.
@@ -430,6 +435,14 @@ fn twin(held: &Object, write: &Write) -> Option<Dot> {
         .iter()
         .find(|entry| entry.rid == write.rid && entry.payload == *value)
         .map(|entry| entry.dot)
+}
+
+/// The winner among the values that a writer replaces who has seen this much.
+fn replaced(held: &Object, seen: &Seen, unix_ms: u64) -> Option<Bytes> {
+    let goes = |entry: &&Entry| seen.replaces(entry) && !entry.is_over(unix_ms);
+    let live = held.entries.iter().filter(goes);
+    let winner = live.max_by_key(|entry| (entry.hlc, entry.dot));
+    winner.map(|entry| entry.payload.clone())
 }
 
 /// Takes out what the writer has seen as far as it is known exactly; the rest is a vector.

@@ -115,6 +115,8 @@ pub(super) struct Answer {
     #[serde(default)]
     values: Vec<String>,
     #[serde(default)]
+    previous: Option<String>,
+    #[serde(default)]
     context: Option<String>,
     #[serde(default)]
     outcome: Option<String>,
@@ -207,8 +209,9 @@ impl World {
                 let Claimed { field, claim, is_foreign } = self.claim(client, &key, context, true);
                 let id = self.begin_write(&key, Some(&value), claim);
                 let (name, value) = (quoted(&key.bytes), quoted(&value));
-                let ttl = ttl(ttl_us);
-                let fields = format!("\"value\":{value},\"level\":\"{word}\"{field}{ttl}{named}");
+                let (ttl, shows) = (ttl(ttl_us), asks_for_previous(id));
+                let fields =
+                    format!("\"value\":{value},\"level\":\"{word}\"{field}{ttl}{shows}{named}");
                 let line = format!("{{\"cmd\":\"SET\",\"key\":{name},{fields}}}\n");
                 (Kind::Write { key, id, firm, is_foreign }, line)
             }
@@ -216,7 +219,8 @@ impl World {
                 let Claimed { field, claim, is_foreign } = self.claim(client, &key, context, false);
                 let id = self.begin_write(&key, None, claim);
                 let name = quoted(&key.bytes);
-                let fields = format!("\"level\":\"{word}\"{field}{named}");
+                let shows = asks_for_previous(id);
+                let fields = format!("\"level\":\"{word}\"{field}{shows}{named}");
                 let line = format!("{{\"cmd\":\"DELETE\",\"key\":{name},{fields}}}\n");
                 (Kind::Write { key, id, firm, is_foreign }, line)
             }
@@ -409,6 +413,7 @@ impl World {
                     self.history.told(id, fate, self.now_us, firm);
                 }
                 if fate == Fate::Acknowledged {
+                    self.check_previous(&key, id, answer.previous);
                     self.check_acknowledged(&key, id, firm);
                 }
                 if is_foreign && fate != Fate::Refused {
@@ -436,6 +441,13 @@ impl World {
         }
         if !self.on_try(client, fate) {
             self.rest(client);
+        }
+    }
+
+    /// An acknowledged write was asked what it replaced, and shows this.
+    fn check_previous(&mut self, key: &Key, id: WriteId, previous: Option<String>) {
+        if let Some(value) = previous {
+            self.history.replaced(self.partition(key), key, id, &Bytes::from(value));
         }
     }
 
@@ -633,6 +645,12 @@ impl Kind {
 fn ttl(ttl_us: u64) -> String {
     let ms = ttl_us.div_ceil(1_000);
     if ms == 0 { String::new() } else { format!(",\"ttl\":{}.{:03}", ms / 1_000, ms % 1_000) }
+}
+
+/// The field by which a write asks for what it replaces: one in four does, by its number, so that
+/// a run that is written down asks alike.
+fn asks_for_previous(id: WriteId) -> &'static str {
+    if id.0.is_multiple_of(4) { ",\"previous\":true" } else { "" }
 }
 
 /// Bytes as a JSON string. Keys and values of scenarios are text.

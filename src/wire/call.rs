@@ -364,8 +364,8 @@ pub fn reply_bytes(reply: &Reply) -> usize {
             .flat_map(|(_, siblings)| siblings)
             .map(|entry| entry.payload.len())
             .sum(),
-        Reply::Written(_)
-        | Reply::BatchWritten { .. }
+        Reply::Written(written) => written.previous.as_ref().map_or(0, Bytes::len),
+        Reply::BatchWritten { .. }
         | Reply::Count(_)
         | Reply::Explained(_)
         | Reply::Outcome(_)

@@ -188,11 +188,11 @@ impl Node {
             Op::Put { key, value, expiry, .. } => {
                 let entry = self.entry_until(value, expiry, self.entries.get(&key));
                 let old = self.entries.insert(key, vec![entry]);
-                Self::written(old.is_some())
+                Self::written(old.as_ref(), request.previous)
             }
             Op::Delete { key, .. } => {
                 let old = self.entries.remove(&key);
-                Self::written(old.is_some())
+                Self::written(old.as_ref(), request.previous)
             }
             Op::Batch { items, expiry, .. } => {
                 let count = u32::try_from(items.len()).unwrap();
@@ -239,7 +239,10 @@ impl Node {
         Read { siblings, context: Bytes::from_static(b"\x01\xfe"), vector_clock }
     }
 
-    fn written(existed: bool) -> Reply {
+    fn written(old: Option<&Vec<Entry>>, shows: bool) -> Reply {
+        let existed = old.is_some();
+        let winner = old.and_then(|entries| entries.first());
+        let previous = winner.filter(|_| shows).map(|entry| entry.payload.clone());
         Reply::Written(Written {
             dot: Dot { actor: Actor(1), seq: 1 },
             existed,
@@ -247,6 +250,7 @@ impl Node {
             acks_home: 2,
             acks_fallback: 0,
             siblings: 1,
+            previous,
         })
     }
 

@@ -173,7 +173,7 @@ impl Shard {
         let Request { level, r, w, left_ms, request_id, .. } = *request;
         let part = |(place, items)| {
             let op = Op::Batch { items, expiry: *expiry, kind };
-            let request = Request { op, level, r, w, left_ms, request_id };
+            let request = Request { op, level, r, w, left_ms, request_id, previous: false };
             Part { place, request, step: Step::Asked }
         };
         Ok(groups.into_values().map(part).collect())

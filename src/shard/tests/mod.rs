@@ -7,6 +7,7 @@ mod judge;
 mod levels;
 mod logged;
 mod oracle;
+mod previous;
 mod random;
 mod requests;
 mod scan;

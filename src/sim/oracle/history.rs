@@ -7,6 +7,7 @@
 //! dot names one write), T1 (nothing deleted returns) and the promise of REFUSED.
 
 mod expiry;
+mod previous;
 mod retries;
 mod walks;
 

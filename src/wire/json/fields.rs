@@ -50,10 +50,11 @@ pub(super) enum Field {
     Session,
     Token,
     User,
+    Previous,
 }
 
 /// Fields in the order of their slots, with their names.
-const FIELDS: [(Field, &str); 27] = [
+const FIELDS: [(Field, &str); 28] = [
     (Field::Cmd, "cmd"),
     (Field::Key, "key"),
     (Field::Value, "value"),
@@ -81,6 +82,7 @@ const FIELDS: [(Field, &str); 27] = [
     (Field::Session, "session"),
     (Field::Token, "token"),
     (Field::User, "user"),
+    (Field::Previous, "previous"),
 ];
 
 /// The fields of one object, not yet looked into.

@@ -33,15 +33,28 @@ pub(in crate::wire) struct Answer {
 #[derive(Debug)]
 pub(super) enum Body {
     Refusal(Fault),
-    Set,
-    Get { key: Key },
+    /// `previous`: what it replaced is shown.
+    Set {
+        previous: bool,
+    },
+    Get {
+        key: Key,
+    },
     Siblings,
-    Delete,
-    Bulk { count: u64 },
-    Values { keys: Vec<Key> },
+    Delete {
+        previous: bool,
+    },
+    Bulk {
+        count: u64,
+    },
+    Values {
+        keys: Vec<Key>,
+    },
     Keys,
     Count,
-    Page { values: bool },
+    Page {
+        values: bool,
+    },
     Explain,
     Conflicts,
     Outcome,
@@ -123,10 +136,10 @@ impl Writer<'_> {
             Body::Info => cluster::put_info(self.out, facts),
             Body::Status => cluster::put_status(self.out, facts),
             Body::Ring => cluster::put_ring(self.out, facts),
-            Body::Set
+            Body::Set { .. }
             | Body::Get { .. }
             | Body::Siblings
-            | Body::Delete
+            | Body::Delete { .. }
             | Body::Bulk { .. }
             | Body::Values { .. }
             | Body::Keys
@@ -148,16 +161,18 @@ impl Writer<'_> {
             }
             (Body::Siblings, Reply::Read(read)) => self.siblings(&read),
             (Body::Ttl, Reply::Read(read)) => self.ttl(&read, facts.now.unix_ms),
-            (Body::Set, Reply::Written(written)) => {
+            (Body::Set { previous }, Reply::Written(written)) => {
                 self.raw(r#"{"ok":true,"seq":"#);
                 put_decimal(self.out, facts.next_write_seq());
+                self.previous(previous, &written);
                 self.written(&written);
             }
-            (Body::Delete, Reply::Written(written)) => {
+            (Body::Delete { previous }, Reply::Written(written)) => {
                 let deleted = if written.existed { "true" } else { "false" };
                 self.raw(r#"{"ok":true,"deleted":"#);
                 self.raw(deleted);
                 facts.next_write_seq();
+                self.previous(previous, &written);
                 self.written(&written);
             }
             (Body::Bulk { count }, Reply::BatchWritten { isolated, .. }) => {
@@ -412,6 +427,21 @@ impl Writer<'_> {
         self.raw("]");
         self.cursor(conflicts.next);
         self.close();
+    }
+
+    /// What a write replaced, where it was asked for.
+    fn previous(&mut self, asked: bool, written: &Written) {
+        if !asked {
+            return;
+        }
+        self.raw(r#","previous":"#);
+        match &written.previous {
+            Some(value) => {
+                self.base64 |= !is_text(value);
+                self.bytes(value);
+            }
+            None => self.raw("null"),
+        }
     }
 
     fn written(&mut self, written: &Written) {

@@ -195,7 +195,8 @@ impl<'a> Parser<'a> {
         };
         let expiry = self.fields.expiry()?;
         let mut request = self.request(Op::Put { key, value, context, expiry })?;
-        let answer = self.answer(Body::Set)?;
+        request.previous = self.fields.flag(Field::Previous)?;
+        let answer = self.answer(Body::Set { previous: request.previous })?;
         // Last of all, because it uses up the memory: a refused line must not.
         if let Op::Put { key, context, .. } = &mut request.op {
             if *context == WriteContext::Known {
@@ -244,8 +245,9 @@ impl<'a> Parser<'a> {
             Some(token) => WriteContext::Token(token),
             None => WriteContext::Known,
         };
-        let request = self.request(Op::Delete { key, context })?;
-        let answer = self.answer(Body::Delete)?;
+        let mut request = self.request(Op::Delete { key, context })?;
+        request.previous = self.fields.flag(Field::Previous)?;
+        let answer = self.answer(Body::Delete { previous: request.previous })?;
         check::note_written(self.session, &request.op);
         Ok(Call::one(request, answer))
     }

@@ -54,6 +54,40 @@ fn existing_clients_get_what_they_expect() {
 }
 
 #[test]
+fn a_write_can_show_what_it_replaced() {
+    let acks = r#""context":"Af8","acks":{"home":2,"fallback":0}"#;
+    let row = |head: &str| format!("{{{head},{acks}}}");
+    check(&[
+        (
+            r#"{"cmd":"SET","key":"k","value":"a","previous":true}"#,
+            &row(r#""ok":true,"seq":4096001,"previous":null"#),
+        ),
+        (
+            r#"{"cmd":"SET","key":"k","value":"b","previous":true}"#,
+            &row(r#""ok":true,"seq":4096002,"previous":"a""#),
+        ),
+        (
+            r#"{"cmd":"DELETE","key":"k","previous":true}"#,
+            &row(r#""ok":true,"deleted":true,"previous":"b""#),
+        ),
+        (
+            r#"{"cmd":"SET","key":"aw==","value":"/w==","encoding":"base64"}"#,
+            &row(r#""ok":true,"seq":4096004"#).replace("}}", r#"},"encoding":"base64"}"#),
+        ),
+        (
+            r#"{"cmd":"DELETE","key":"k","previous":true}"#,
+            &row(r#""ok":true,"deleted":true,"previous":"/w==""#)
+                .replace("}}", r#"},"encoding":"base64"}"#),
+        ),
+    ]);
+    check_refused(
+        r#"{"cmd":"DELETE","key":"k","previous":1}"#,
+        "previous must be true or false",
+        "bad_request",
+    );
+}
+
+#[test]
 fn errors_have_their_texts_and_leave_the_connection_open() {
     check_refused(r#"{"cmd":"NOPE"}"#, "Unknown command: NOPE", "bad_request");
     check_refused(r#"{"cmd":7}"#, "Unknown command: 7", "bad_request");

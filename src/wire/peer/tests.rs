@@ -178,6 +178,7 @@ impl Draw {
             w: self.maybe(|draw| draw.0.random()),
             left_ms: self.small(),
             request_id: self.maybe(|draw| RequestId(draw.0.random())),
+            previous: self.flag(),
         }
     }
 
@@ -201,6 +202,7 @@ impl Draw {
                 acks_home: self.0.random(),
                 acks_fallback: self.0.random(),
                 siblings: self.small(),
+                previous: self.maybe(Self::bytes),
             }),
             1 => Reply::BatchWritten { count: self.small(), isolated: self.flag() },
             2 => Reply::Count(self.number()),
@@ -602,6 +604,7 @@ fn golden_frames() -> Vec<(&'static str, Frame)> {
         acks_home: 2,
         acks_fallback: 0,
         siblings: 1,
+        previous: None,
     });
     let items = vec![item.clone()];
     let placed = vec![(partition, item)];

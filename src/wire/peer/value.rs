@@ -37,6 +37,7 @@ const REQUEST_EXPIRY: u8 = 8;
 const EXPIRY_KEPT: u8 = 1;
 const EXPIRY_AFTER: u8 = 2;
 const EXPIRY_AT: u8 = 3;
+const REQUEST_PREVIOUS: u8 = 16;
 const OP_PUT: u8 = 0;
 const OP_DELETE: u8 = 1;
 const OP_BATCH: u8 = 2;
@@ -47,6 +48,8 @@ const CONTEXT_TOKEN: u8 = 2;
 const REPLY_WRITTEN: u8 = 0;
 const REPLY_BATCH: u8 = 1;
 const REPLY_OTHER: u8 = 2;
+const WRITTEN_EXISTED: u8 = 1;
+const WRITTEN_PREVIOUS: u8 = 2;
 const ANSWER_OBJECT: u8 = 0;
 const ANSWER_DIGEST: u8 = 1;
 const ANSWER_UNKNOWN: u8 = 2;
@@ -163,7 +166,8 @@ fn put_request(out: &mut BytesMut, request: &Request) {
         flag(request.r.is_some(), REQUEST_R)
             | flag(request.w.is_some(), REQUEST_W)
             | flag(request.request_id.is_some(), REQUEST_ID)
-            | flag(request.op.expiry() != Expiry::Never, REQUEST_EXPIRY),
+            | flag(request.op.expiry() != Expiry::Never, REQUEST_EXPIRY)
+            | flag(request.previous, REQUEST_PREVIOUS),
     );
     out.put_u8(number_of_level(request.level));
     out.put_slice(request.r.as_slice());
@@ -206,7 +210,8 @@ fn put_request(out: &mut BytesMut, request: &Request) {
 
 fn take_request(reader: &mut Reader, left_ms: u32) -> Option<Request> {
     let flags = reader.u8()?;
-    if flags & !(REQUEST_R | REQUEST_W | REQUEST_ID | REQUEST_EXPIRY) != 0 {
+    let known = REQUEST_R | REQUEST_W | REQUEST_ID | REQUEST_EXPIRY | REQUEST_PREVIOUS;
+    if flags & !known != 0 {
         return None;
     }
     let level = level_of(reader.u8()?)?;
@@ -236,7 +241,8 @@ fn take_request(reader: &mut Reader, left_ms: u32) -> Option<Request> {
     if op.expiry() != expiry {
         return None;
     }
-    Some(Request { op, level, r, w, left_ms, request_id })
+    let previous = flags & REQUEST_PREVIOUS != 0;
+    Some(Request { op, level, r, w, left_ms, request_id, previous })
 }
 
 /// Nothing for one that never comes.
@@ -314,11 +320,15 @@ fn put_reply(out: &mut BytesMut, reply: &Reply) {
         Reply::Written(written) => {
             out.put_u8(REPLY_WRITTEN);
             put_dot(out, &written.dot);
-            out.put_u8(u8::from(written.existed));
+            let has_previous = u8::from(written.previous.is_some()) * WRITTEN_PREVIOUS;
+            out.put_u8((u8::from(written.existed) * WRITTEN_EXISTED) | has_previous);
             out.put_u8(written.acks_home);
             out.put_u8(written.acks_fallback);
             out.put_u32_le(written.siblings);
             put_bytes(out, &written.context);
+            if let Some(previous) = &written.previous {
+                put_bytes(out, previous);
+            }
         }
         Reply::BatchWritten { count, isolated } => {
             out.put_u8(REPLY_BATCH);
@@ -340,14 +350,28 @@ fn put_reply(out: &mut BytesMut, reply: &Reply) {
 
 fn take_reply(reader: &mut Reader) -> Option<Reply> {
     match reader.u8()? {
-        REPLY_WRITTEN => Some(Reply::Written(Written {
-            dot: take_dot(reader)?,
-            existed: reader.flag()?,
-            acks_home: reader.u8()?,
-            acks_fallback: reader.u8()?,
-            siblings: reader.u32()?,
-            context: reader.bytes()?,
-        })),
+        REPLY_WRITTEN => {
+            let dot = take_dot(reader)?;
+            let flags = reader.u8()?;
+            if flags & !(WRITTEN_EXISTED | WRITTEN_PREVIOUS) != 0 {
+                return None;
+            }
+            let (acks_home, acks_fallback) = (reader.u8()?, reader.u8()?);
+            let siblings = reader.u32()?;
+            let context = reader.bytes()?;
+            let has_previous = flags & WRITTEN_PREVIOUS != 0;
+            let previous = if has_previous { Some(reader.bytes()?) } else { None };
+            let existed = flags & WRITTEN_EXISTED != 0;
+            Some(Reply::Written(Written {
+                dot,
+                existed,
+                context,
+                acks_home,
+                acks_fallback,
+                siblings,
+                previous,
+            }))
+        }
         REPLY_BATCH => Some(Reply::BatchWritten { count: reader.u32()?, isolated: reader.flag()? }),
         REPLY_OTHER => take_postcard(&reader.rest()),
         _ => None,

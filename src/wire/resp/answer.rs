@@ -69,6 +69,8 @@ pub(super) enum Body {
     Counted,
     Siblings,
     Written,
+    /// The value that a write replaced.
+    Previous,
     Explained,
     Conflicts,
     /// What became of a write.
@@ -146,6 +148,7 @@ fn immediate(writer: &mut Writer<'_>, body: Body, facts: &Facts<'_>) {
         | Body::Counted
         | Body::Siblings
         | Body::Written
+        | Body::Previous
         | Body::Explained
         | Body::Conflicts
         | Body::Outcome
@@ -180,6 +183,10 @@ fn one(writer: &mut Writer<'_>, body: Body, reply: Reply, session: &mut Session,
         }
         (Body::Siblings, Reply::Read(read)) => own::put_siblings(writer, &read),
         (Body::Written, Reply::Written(written)) => own::put_written(writer, &written),
+        (Body::Previous, Reply::Written(written)) => match written.previous {
+            Some(value) => writer.bulk(&value),
+            None => writer.null(),
+        },
         (Body::Explained, Reply::Explained(explained)) => {
             own::put_explained(writer, &explained);
         }

@@ -168,9 +168,14 @@ impl Planner {
         session: &mut Session,
         now: Mono,
     ) -> Result<Call, Refusal> {
-        let mut expiry = Expiry::Never;
+        let (mut expiry, mut previous) = (Expiry::Never, false);
         let mut index = 3;
         while index < arguments.len() {
+            if arguments.is(index, "get") && !previous {
+                previous = true;
+                index += 1;
+                continue;
+            }
             let Some((said, words)) = expiry::of_set(arguments, index)? else {
                 return Err(refuse_set_option(arguments, index));
             };
@@ -178,6 +183,13 @@ impl Planner {
                 return Err(syntax_error());
             }
             index += words;
+        }
+        if previous {
+            let key = check::key(arguments.bytes(1))?;
+            let value = check::value(arguments.bytes(2), self.value_bytes_max)?;
+            // It is shown what it replaces, so it may replace all that is there.
+            let context = WriteContext::Known;
+            return Ok(self.replacing(Op::Put { key, value, context, expiry }, session));
         }
         self.put(arguments, 2, expiry, session, now)
     }
@@ -233,6 +245,13 @@ impl Planner {
         let template = request(Op::Get { key: key.clone() }, session);
         let renewal = Renewal::new(key, change, template, WRITE_TIMEOUT_MS);
         Ok(Call::renew(renewal, self.answer(body)))
+    }
+
+    /// A write that is answered with what it replaced.
+    fn replacing(&self, op: Op, session: &mut Session) -> Call {
+        check::note_written(session, &op);
+        let request = Request { previous: true, ..request(op, session) };
+        self.one(request, Body::Previous)
     }
 
     /// One request for each key.
@@ -488,11 +507,8 @@ pub(super) fn request(op: Op, session: &Session) -> Request {
 
 /// Options of SET, each of which would need something that this version does not have.
 fn refuse_set_option(arguments: Arguments<'_>, index: usize) -> Refusal {
-    const OPTIONS: [(&str, &str); 3] = [
-        ("NX", commands::CONDITIONAL),
-        ("XX", commands::CONDITIONAL),
-        ("GET", "a later version returns the old value; GET and then SET keeps what others wrote"),
-    ];
+    const OPTIONS: [(&str, &str); 2] =
+        [("NX", commands::CONDITIONAL), ("XX", commands::CONDITIONAL)];
     let option = OPTIONS.iter().find(|(name, _)| arguments.is(index, name));
     match option {
         Some((name, why)) => not_supported(&format!("SET with {name}"), why).into(),

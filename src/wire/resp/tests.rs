@@ -77,6 +77,26 @@ fn a_delete_can_show_what_it_removes_and_removes_nothing_else() {
 }
 
 #[test]
+fn a_write_can_show_what_it_replaced() {
+    let mut world = World::new();
+    check_on(
+        &mut world,
+        &[
+            ("SET k 1 GET", "$-1\r\n"),
+            ("SET k 2 get EX 5", "$1\r\n1\r\n"),
+            ("SET k 3 KEEPTTL GET", "$1\r\n2\r\n"),
+            ("TTL k", ":5\r\n"),
+        ],
+    );
+    assert!(world.node().requests.iter().take(3).all(|request| request.previous));
+    // What it shows is what it replaces, whatever this connection was shown before.
+    world.node().add_sibling("k", "v");
+    check_on(&mut world, &[("GET k", "$1\r\nv\r\n"), ("SET k w GET", "$1\r\nv\r\n")]);
+    let last = world.node().requests.pop().unwrap();
+    assert!(matches!(last.op, Op::Put { context: WriteContext::Known, .. }), "{last:?}");
+}
+
+#[test]
 fn a_scan_goes_on_at_its_cursor() {
     let mut world = World::new();
     check_on(&mut world, &[("MSET a 1 b 2 k 3", "+OK\r\n")]);
@@ -219,7 +239,7 @@ fn info_has_what_clients_look_for() {
 
 #[test]
 fn options_of_set_are_refused_by_name() {
-    for option in ["NX", "xx", "GET"] {
+    for option in ["NX", "xx"] {
         let mut world = World::new();
         let answer = world.say(&command(&["SET", "k", "v", option, "5"]));
         let name = option.to_ascii_uppercase();
@@ -227,7 +247,10 @@ fn options_of_set_are_refused_by_name() {
         assert!(answer.starts_with(&start), "{answer}");
         assert_eq!(world.node().requests, []);
     }
-    check(&[("SET k v NOPE", "-ERR syntax error\r\n")]);
+    check(&[
+        ("SET k v NOPE", "-ERR syntax error\r\n"),
+        ("SET k v GET GET", "-ERR syntax error\r\n"),
+    ]);
 }
 
 #[test]

@@ -319,7 +319,7 @@ pub static TABLE: &[Command] = &[
     later("sdiffstore", SETS),
     served("select", Verb::Select, 2, Group::Connection).says("index", "knows database 0"),
     served("set", Verb::Set, -3, Group::Write).keys(1, 1, 1).says(
-        "key value [option ...]",
+        "key value [GET] [EX seconds] [PX ms] [EXAT second] [PXAT ms] [KEEPTTL]",
         "writes a key: replaces what this connection was shown, else all",
     ),
     later("setbit", CONDITIONAL),
