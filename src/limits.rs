@@ -57,8 +57,8 @@ pub const PARKED_INPUTS_MAX: usize = 1_024;
 pub const CONNECTION_REQUESTS_MAX: usize = 1_024;
 /// Unread reply bytes of one connection before it is no longer read from.
 pub const CONNECTION_REPLY_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of answers to one connection that the kernel keeps because the client has no room for them,
-/// beside those on their way: the memory of the kernel is shared by all connections.
+/// Bytes of answers to one connection that the kernel keeps because the client has no room for
+/// them, beside those on their way: the memory of the kernel is shared by all connections.
 pub const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 /// Arguments of a command of a client that has shown no token yet, where one is needed.
 pub const STRANGER_ARGUMENTS_MAX: usize = 10;
