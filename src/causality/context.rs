@@ -32,16 +32,22 @@ pub enum ContextError {
 
 /// The token for `seen`, valid for keys of `partition`.
 pub fn encode_context(partition: PartitionId, seen: &VersionVector) -> Vec<u8> {
-    let mut token = Vec::with_capacity(8 + seen.len() * 12);
+    let count = u64::try_from(seen.len()).expect("a length fits 64 bits");
+    let entries: usize = seen.iter().map(|(_, seq)| 8 + varint_bytes(seq)).sum();
+    // To the byte: a vector without room to spare becomes shared bytes as it is, and every read and
+    // write makes a token.
+    let length = 1 + 2 + varint_bytes(count) + entries + 2;
+    let mut token = Vec::with_capacity(length);
     token.push(FORMAT);
     token.extend_from_slice(&partition.0.to_le_bytes());
-    push_varint(&mut token, u64::try_from(seen.len()).expect("a length fits 64 bits"));
+    push_varint(&mut token, count);
     for (actor, seq) in seen.iter() {
         token.extend_from_slice(&actor.0.to_le_bytes());
         push_varint(&mut token, seq);
     }
     let sum = crc16(&token);
     token.extend_from_slice(&sum.to_le_bytes());
+    debug_assert_eq!(token.len(), length, "the length was counted");
     token
 }
 
@@ -75,6 +81,17 @@ pub fn decode_context(partition: PartitionId, token: &[u8]) -> Result<VersionVec
         seen.raise(actor, take_varint(&mut rest)?);
     }
     if rest.is_empty() { Ok(seen) } else { Err(ContextError::Malformed) }
+}
+
+/// Bytes of a number: seven of its bits in each, at least one.
+fn varint_bytes(value: u64) -> usize {
+    let mut bytes = 1;
+    let mut left = value >> 7;
+    while left > 0 {
+        bytes += 1;
+        left >>= 7;
+    }
+    bytes
 }
 
 fn push_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -112,6 +129,15 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, ContextError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_has_just_the_room_that_it_needs() {
+        for seq in [0, 1, 127, 128, 16_383, 16_384, u64::MAX] {
+            let seen: VersionVector = [(Actor(7), seq), (Actor(8), 1)].into_iter().collect();
+            let token = encode_context(PartitionId(5), &seen);
+            assert_eq!(token.capacity(), token.len(), "{seq}");
+        }
+    }
 
     #[test]
     fn a_token_comes_back_and_a_forged_one_is_refused() {
