@@ -262,20 +262,18 @@ impl Log {
         let mut layout = Layout::new(self, held.end, held.segment.seed());
         let mut writers: Vec<(usize, Seq, Vec<Place>)> = Vec::new();
         for (writer, mut put) in staged.puts {
-            let places = layout.add(number, &mut put.bytes);
-            layout.push(put.bytes);
-            match writers.last_mut() {
-                Some((last, seq, all)) if *last == writer => {
-                    *seq = put.seq;
-                    all.extend(places);
-                }
-                Some(_) | None => writers.push((writer, put.seq, places)),
+            if writers.last().is_none_or(|(last, ..)| *last != writer) {
+                writers.push((writer, put.seq, Vec::new()));
             }
+            let (_, seq, places) = writers.last_mut().expect("it was pushed where there was none");
+            *seq = put.seq;
+            layout.add(number, &mut put.bytes, places);
+            layout.push(put.bytes);
         }
         if noop {
             let mut bytes = BytesMut::new();
             encode_noop(&mut bytes);
-            layout.add(number, &mut bytes);
+            layout.add(number, &mut bytes, &mut Vec::new());
             layout.push(bytes);
         }
         let offset = held.end;
@@ -369,9 +367,8 @@ impl Layout {
         }
     }
 
-    /// Seals the records of a put, and says where they lie.
-    fn add(&mut self, segment: u32, mut records: &mut [u8]) -> Vec<Place> {
-        let mut places = Vec::new();
+    /// Seals the records of a put, and notes where they lie.
+    fn add(&mut self, segment: u32, mut records: &mut [u8], places: &mut Vec<Place>) {
         while !records.is_empty() {
             let length = Header::decode(records).expect("the store wrote this header").bytes();
             let (record, rest) = records.split_at_mut(length);
@@ -381,7 +378,6 @@ impl Layout {
             self.at += to_u64(length);
             records = rest;
         }
-        places
     }
 
     fn push(&mut self, bytes: BytesMut) {
@@ -405,7 +401,7 @@ impl Layout {
     fn finish(mut self, segment: u32) -> (Vec<Bytes>, u64, u64) {
         let mut commit = BytesMut::new();
         encode_commit(&mut commit, &self.headers);
-        self.add(segment, &mut commit);
+        self.add(segment, &mut commit, &mut Vec::new());
         self.tail.extend_from_slice(&commit);
         self.parts.push(self.tail.freeze());
         self.parts.retain(|part| !part.is_empty());

@@ -40,16 +40,30 @@ impl Cached {
         self.key.bytes.len() + values.sum::<usize>()
     }
 
-    /// The same record with bytes of its own: what it was parsed from may be much longer.
-    pub(super) fn detached(&self) -> Self {
-        let mut record = Self { key: self.key.clone(), object: self.object.clone() };
-        record.key.bytes = Bytes::copy_from_slice(&record.key.bytes);
-        for entry in &mut record.object.entries {
-            entry.payload = Bytes::copy_from_slice(&entry.payload);
-            entry.path = Bytes::copy_from_slice(&entry.path);
+    /// Gives it bytes of its own, all in one piece: what it was parsed from may be much longer.
+    fn own_bytes(&mut self) {
+        let mut all = Vec::with_capacity(self.bytes());
+        all.extend_from_slice(&self.key.bytes);
+        for entry in &self.object.entries {
+            all.extend_from_slice(&entry.payload);
+            all.extend_from_slice(&entry.path);
         }
-        record
+        let mut rest = Bytes::from(all);
+        self.key.bytes = rest.split_to(self.key.bytes.len());
+        for entry in &mut self.object.entries {
+            entry.payload = rest.split_to(entry.payload.len());
+            entry.path = rest.split_to(entry.path.len());
+        }
     }
+}
+
+/// The same record with bytes of its own, which it may be kept with for long.
+pub(super) fn detach(record: &mut Arc<Cached>) {
+    if Arc::get_mut(record).is_none() {
+        let Cached { key, object } = &**record;
+        *record = Arc::new(Cached { key: key.clone(), object: object.clone() });
+    }
+    Arc::get_mut(record).expect("nobody else has a new record").own_bytes();
 }
 
 /// A map by place; never iterated, and hashed the same way in every run.

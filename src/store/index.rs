@@ -27,6 +27,9 @@ const BUCKET_GROWTH: usize = 8;
 /// Bytes of memory that an entry takes, buckets and their spare room included.
 const ABOUT_BYTES: usize = 28;
 
+/// Most entries that a search walks from where it guesses, before it halves.
+const WALK_MAX: usize = 12;
+
 /// Flags in the two low bits of a mark.
 const LIVE: u64 = 1;
 const DAMAGED: u64 = 2;
@@ -274,9 +277,49 @@ impl Index {
 
 /// Where the entries of a token lie in a bucket; an empty range where they would.
 fn run_of(bucket: &[Entry], token: Token) -> Range<usize> {
-    let start = bucket.partition_point(|entry| entry.token < token);
+    let start = start_of(bucket, token);
     let length = bucket[start..].iter().take_while(|entry| entry.token == token).count();
     start..start + length
+}
+
+/// The first position whose token is not below `token`.
+///
+/// Tokens are spread evenly, so a guess between the first and the last one is at most a few places
+/// off, and the walk from there stays within a cache line or two; halving would touch five.
+fn start_of(bucket: &[Entry], token: Token) -> usize {
+    let (Some(first), Some(last)) = (bucket.first(), bucket.last()) else { return 0 };
+    if token <= first.token {
+        return 0;
+    }
+    if token > last.token {
+        return bucket.len();
+    }
+    let mut at = guess(token.0 - first.token.0, last.token.0 - first.token.0, bucket.len() - 1);
+    let mut steps = 0;
+    while bucket[at].token >= token {
+        at -= 1;
+        steps += 1;
+        if steps == WALK_MAX {
+            return bucket[..=at].partition_point(|entry| entry.token < token);
+        }
+    }
+    while bucket[at].token < token {
+        at += 1;
+        steps += 1;
+        if steps == WALK_MAX {
+            return at + bucket[at..].partition_point(|entry| entry.token < token);
+        }
+    }
+    at
+}
+
+/// `count * part / whole` for `0 < part <= whole`, about: less than `count` places off.
+fn guess(part: u64, whole: u64, count: usize) -> usize {
+    // Divided by a power of two, so that the product fits.
+    let shift = 32_u32.saturating_sub(whole.leading_zeros());
+    let places = u64::try_from(count).unwrap_or(u64::from(u32::MAX)).min(u64::from(u32::MAX));
+    let place = (part >> shift) * places / (whole >> shift).max(1);
+    usize::try_from(place).map_or(count, |place| place.min(count))
 }
 
 /// The first position at or after `wanted` at which a token begins; or else the last one before
@@ -345,6 +388,24 @@ mod tests {
         expected.sort_unstable();
         found.sort_unstable();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_search_finds_where_a_token_begins_however_tokens_are_spread() {
+        let even = |index: u64| index * (u64::MAX / 64);
+        let close = |index: u64| u64::MAX / 2 + index / 3;
+        let skewed = |index: u64| 1_u64.rotate_left(u32::try_from(index).unwrap()) - 1;
+        for tokens in [even as fn(u64) -> u64, close, skewed] {
+            for count in [0, 1, 2, 3, 17, 64] {
+                let bucket: Vec<Entry> = (0..count).map(|index| entry(tokens(index), 1)).collect();
+                let near =
+                    |entry: &Entry| [-1, 0, 1].map(|by| entry.token.0.wrapping_add_signed(by));
+                for token in bucket.iter().flat_map(near).chain([0, 1, u64::MAX / 3, u64::MAX]) {
+                    let expected = bucket.partition_point(|entry| entry.token.0 < token);
+                    assert_eq!(start_of(&bucket, Token(token)), expected, "{token} of {count}");
+                }
+            }
+        }
     }
 
     #[test]

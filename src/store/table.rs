@@ -13,7 +13,7 @@ use super::border::{
     Answer, Ask, Liveness, LogBatch, LogNote, LogPut, Move, NewSegment, Placed, ReadId,
     ReadRequest, Rotten,
 };
-use super::cache::{Cache, Cached};
+use super::cache::{Cache, Cached, detach};
 use super::codec::{to_u64, to_usize};
 use super::disk::{DiskDone, DiskError, FileName, READINGS_MAX};
 use super::index::{Entry, Index, mark_of};
@@ -39,6 +39,8 @@ pub struct Store {
     last_seq: Seq,
     /// What the turn has for the log.
     outgoing: LogBatch,
+    /// What the last batch with a put needed.
+    last_room: Room,
     cache: Cache,
     /// Records read from the disk that are too long for the cache, until the turn after next.
     held: [BTreeMap<Place, Arc<Cached>>; 2],
@@ -54,6 +56,15 @@ pub struct Store {
     /// Bytes of memory that it may take.
     memory_max: usize,
     damaged_reads: u64,
+}
+
+/// The sizes of a batch. The next one begins with as much room: turns resemble the one before, and
+/// a buffer that grows from nothing is moved about ten times on its way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    bytes: usize,
+    puts: usize,
+    freed: usize,
 }
 
 /// A record that is not durable yet.
@@ -86,6 +97,22 @@ pub(super) struct TableParts {
     pub(super) memory_bytes: usize,
 }
 
+/// Most bytes that a batch begins with; one that needs more has them moved into place.
+const ROOM_BYTES_MAX: usize = 256 * 1024;
+
+impl Room {
+    fn of(batch: &LogBatch) -> Self {
+        let bytes = batch.bytes.len().min(ROOM_BYTES_MAX);
+        Self { bytes, puts: batch.puts.len(), freed: batch.freed.len() }
+    }
+
+    fn make(self, batch: &mut LogBatch) {
+        batch.bytes.reserve(self.bytes);
+        batch.puts.reserve(self.puts);
+        batch.freed.reserve(self.freed);
+    }
+}
+
 impl Store {
     pub(super) fn new(parts: TableParts) -> Self {
         Self {
@@ -104,6 +131,9 @@ impl Store {
         let [recent, older] = &mut self.held;
         *older = std::mem::take(recent);
         let batch = std::mem::take(&mut self.outgoing);
+        if !batch.puts.is_empty() {
+            self.last_room = Room::of(&batch);
+        }
         let idle = batch.puts.is_empty() && batch.freed.is_empty() && batch.answers.is_empty();
         (!idle).then_some(batch)
     }
@@ -177,7 +207,7 @@ impl Store {
 
     fn on_placed(&mut self, placed: &Placed) -> Seq {
         for &place in &placed.places {
-            let pending = self.pending.pop_front().expect("the log places what it was handed");
+            let mut pending = self.pending.pop_front().expect("the log places what it was handed");
             let old = Place::pending(self.pending_first);
             self.pending_first += 1;
             self.pending_bytes -= pending.bytes;
@@ -189,7 +219,8 @@ impl Store {
                 self.index.remove(token, old);
             } else if self.index.change(token, old, |entry| entry.place = place) {
                 if pending.record.bytes() <= CACHED_VALUE_BYTES_MAX {
-                    self.cache.insert(place, Arc::new(pending.record.detached()));
+                    detach(&mut pending.record);
+                    self.cache.insert(place, pending.record);
                 }
             } else {
                 sometimes!("a put was overtaken by a newer one of its key");
@@ -347,11 +378,16 @@ impl Store {
 impl Table for Store {
     fn get(&mut self, key: &Key) -> (Lookup, Seq) {
         // One digest is saved where one key has the token: its record says which key it is.
-        let shared = self.index.find(key.token).len() > 1;
-        let mark = shared.then(|| mark_of(key));
+        let entries = self.index.find(key.token);
+        let count = entries.len();
+        let mark = (count > 1).then(|| mark_of(key));
+        let mut next = entries.first().copied();
         let mut index = 0;
-        while let Some(entry) = self.index.find(key.token).get(index).copied() {
+        while let Some(entry) = next {
             index += 1;
+            // A search costs more than all else here, so there is no second one for the usual key.
+            next =
+                if index < count { self.index.find(key.token).get(index).copied() } else { None };
             if entry.is_lost() {
                 return (Lookup::Unknown, Seq(0));
             }
@@ -376,6 +412,9 @@ impl Table for Store {
         assert!(!batch.records.is_empty(), "a batch holds a record");
         self.last_seq = Seq(self.last_seq.0 + 1);
         let seq = self.last_seq;
+        if self.outgoing.puts.is_empty() {
+            self.last_room.make(&mut self.outgoing);
+        }
         let start = self.outgoing.bytes.len();
         for record in batch.records {
             self.put_record(record, seq);
