@@ -5,14 +5,16 @@
 //! those replies and messages whose puts are durable. The others are held back, in order, until the
 //! log says so. Invariant: nothing that rests on a put leaves before that put is durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::api::{Fault, Reply};
+use crate::api::Reply;
 use crate::causality::NodeId;
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::marks::sometimes;
 use crate::planted::{Bug, planted};
-use crate::shard::{Batch, IndexEntry, Input, Lookup, Message, Output, Seq, Shard, Table, Ticket};
+use crate::shard::{
+    Batch, IndexEntry, Input, Late, Lookup, Message, Output, Seq, Shard, Table, Ticket,
+};
 use crate::store::{DiskDone, DiskError, LogBatch, LogNote, ReadId, ReadRequest, Store};
 use crate::time::{Mono, Now};
 
@@ -26,10 +28,8 @@ pub struct Worker {
     shard: Shard,
     store: Store,
     durable: Seq,
-    replies: HeldBack<(Ticket, Reply)>,
-    /// What is said instead of a reply that is still held back by then.
-    late: BTreeMap<Ticket, (Mono, Fault)>,
-    /// The earliest of these times, or an earlier one.
+    replies: HeldBack<Promised>,
+    /// When the first of them is late, or earlier.
     late_at: Option<Mono>,
     messages: HeldBack<(NodeId, Message)>,
     /// What the disk did, for the next turn; before everything else, because it frees the most.
@@ -37,6 +37,14 @@ pub struct Worker {
     output: Output,
     /// What was put, for an observer; `None` where nobody looks, as in production.
     observer: Option<Vec<(Seq, Batch)>>,
+}
+
+/// A reply that waits for the disk, and what is said instead where it still waits by then.
+#[derive(Debug)]
+struct Promised {
+    ticket: Ticket,
+    reply: Reply,
+    late: Option<(Mono, Late)>,
 }
 
 /// What leaves after a turn. The caller owns it and empties it.
@@ -64,7 +72,6 @@ impl Worker {
             store,
             durable: Seq(0),
             replies: HeldBack::default(),
-            late: BTreeMap::new(),
             late_at: None,
             messages: HeldBack::default(),
             completed: VecDeque::new(),
@@ -136,34 +143,40 @@ impl Worker {
     /// Lets out the replies whose puts are durable, and says of those that are not, when their time
     /// is up, what can be said without them.
     fn reply(&mut self, now: Mono, turn: &mut Turn) {
-        let before = turn.replies.len();
-        self.replies.release(self.durable, &mut turn.replies);
-        for (ticket, _) in &turn.replies[before..] {
-            self.late.remove(ticket);
-        }
-        let before = turn.replies.len();
+        let durable = self.durable;
+        turn.replies.extend(self.replies.due(durable).map(Promised::kept));
+        let mut lates = self.output.late.drain(..).peekable();
         for (seq, ticket, reply) in self.output.replies.drain(..) {
+            let late = lates.next_if(|(other, ..)| *other == ticket);
+            let late = late.map(|(_, at, late)| (at, late));
             let seq = if planted(Bug::ReplyBeforeDurable) { Seq(0) } else { seq };
-            self.replies.add(seq, self.durable, (ticket, reply), &mut turn.replies);
-        }
-        let left = &turn.replies[before..];
-        for (ticket, at, fault) in self.output.late.drain(..) {
-            if left.iter().all(|(other, _)| *other != ticket) {
-                self.late_at = Some(self.late_at.map_or(at, |earliest| earliest.min(at)));
-                self.late.insert(ticket, (at, fault));
+            let promised = Promised { ticket, reply, late };
+            match self.replies.hold(seq, durable, promised) {
+                Some(promised) => turn.replies.push(promised.kept()),
+                None => self.late_at = late.map(|(at, _)| at).into_iter().chain(self.late_at).min(),
             }
         }
+        assert!(lates.next().is_none(), "what is said instead of a reply comes in its order");
+        drop(lates);
         if self.late_at.is_some_and(|at| at <= now) {
-            let due = self.late.extract_if(.., |_, (at, _)| *at <= now);
-            for (ticket, (_, fault)) in due {
-                self.replies.0.retain(|(_, (other, _))| *other != ticket);
-                turn.replies.push((ticket, Reply::Fault(fault)));
-            }
-            self.late_at = self.late.values().map(|(at, _)| *at).min();
+            self.give_up(now, turn);
         }
-        if self.late.is_empty() {
+        if self.replies.0.is_empty() {
             self.late_at = None;
         }
+    }
+
+    /// Says of the replies that are late what can be said without them.
+    fn give_up(&mut self, now: Mono, turn: &mut Turn) {
+        self.replies.0.retain(|(_, promised)| match promised.late {
+            Some((at, late)) if at <= now => {
+                turn.replies.push((promised.ticket, Reply::Fault(late.fault())));
+                false
+            }
+            Some(_) | None => true,
+        });
+        let left = self.replies.0.iter().filter_map(|(_, promised)| promised.late);
+        self.late_at = left.map(|(at, _)| at).min();
     }
 
     /// Bytes of memory of its store, about.
@@ -250,9 +263,18 @@ impl<T> HeldBack<T> {
     /// Lets `thing` out at once where its put is durable, else keeps it behind those that wait
     /// for the same put.
     pub(crate) fn add(&mut self, seq: Seq, durable: Seq, thing: T, out: &mut Vec<T>) {
+        out.extend(self.hold(seq, durable, thing));
+    }
+
+    /// Lets out everything whose put is durable.
+    pub(crate) fn release(&mut self, durable: Seq, out: &mut Vec<T>) {
+        out.extend(self.due(durable));
+    }
+
+    /// The same as [`HeldBack::add`], for one thing: `None` = it is kept.
+    fn hold(&mut self, seq: Seq, durable: Seq, thing: T) -> Option<T> {
         if seq <= durable {
-            out.push(thing);
-            return;
+            return Some(thing);
         }
         sometimes!("a reply or message was held back until durable");
         // Nearly always the newest put: then this is a push to the end.
@@ -261,18 +283,27 @@ impl<T> HeldBack<T> {
             Some(_) | None => self.0.len(),
         };
         self.0.insert(place, (seq, thing));
+        None
     }
 
-    /// Lets out everything whose put is durable.
-    pub(crate) fn release(&mut self, durable: Seq, out: &mut Vec<T>) {
+    /// Takes out everything whose put is durable.
+    fn due(&mut self, durable: Seq) -> impl Iterator<Item = T> + '_ {
         let count = self.0.partition_point(|(seq, _)| *seq <= durable);
-        out.extend(self.0.drain(..count).map(|(_, thing)| thing));
+        self.0.drain(..count).map(|(_, thing)| thing)
+    }
+}
+
+impl Promised {
+    /// The reply, which may leave.
+    fn kept(self) -> (Ticket, Reply) {
+        (self.ticket, self.reply)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Fault;
 
     #[test]
     fn nothing_leaves_before_its_put_is_durable_and_order_is_kept() {
@@ -299,7 +330,7 @@ mod tests {
         let config = crate::shard::ShardConfig { shards: 1, ..Default::default() };
         let mut worker = Worker::new(Shard::new(config), Store::default());
         worker.output.replies.push((Seq(5), Ticket(1), Reply::Count(7)));
-        worker.output.late.push((Ticket(1), Mono(100), Fault::TimedOut));
+        worker.output.late.push((Ticket(1), Mono(100), Late::TimedOut));
         let mut turn = Turn::default();
         worker.reply(Mono(99), &mut turn);
         assert!(turn.replies.is_empty());

@@ -37,7 +37,7 @@ pub use message::Message;
 pub use recent::REFUSED_BUCKET;
 pub use table::{Batch, Group, IndexEntry, Lookup, Record, Seq, Stamp, Table};
 
-use crate::api::{Fault, Reply, Request};
+use crate::api::{Fault, Reply, Request, RequestId};
 use crate::causality::{NodeId, PartitionClock};
 use crate::cluster::{Layout, View};
 use crate::hash::{Key, PartitionId, Token};
@@ -107,11 +107,21 @@ pub enum Input {
 pub struct Output {
     /// Replies to clients, each with the put that it rests on.
     pub replies: Vec<(Seq, Ticket, Reply)>,
-    /// What to say instead of a reply whose put is not durable by then: a disk may be stuck.
-    pub late: Vec<(Ticket, Mono, Fault)>,
+    /// What to say instead of a reply whose put is not durable by then: a disk may be stuck. In the
+    /// order of those replies.
+    pub late: Vec<(Ticket, Mono, Late)>,
     /// Messages, each with the put that it rests on. One to this node itself goes to another of
     /// its shards; a shard never sends to itself.
     pub messages: Vec<(Seq, NodeId, Message)>,
+}
+
+/// Why a reply did not come in time whose put is not durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// A read: nothing was changed.
+    TimedOut,
+    /// A write, which may yet become durable.
+    Unknown(RequestId),
 }
 
 /// What a shard starts from.
@@ -560,7 +570,7 @@ impl Shard {
         turn: &mut Turn<'_, T>,
         origin: Origin,
         (rests_on, reply): (Seq, Reply),
-        (deadline, late): (Mono, Fault),
+        (deadline, late): (Mono, Late),
     ) {
         if let Origin::Client(ticket) = origin
             && rests_on > Seq(0)
@@ -609,6 +619,19 @@ impl Shard {
     fn unavailable_here(&self, why: &str) -> Fault {
         let name = self.me().map_or_else(String::new, |me| self.name(me));
         Fault::Unavailable { needed: 1, answered: 0, detail: format!("{name} {why}") }
+    }
+}
+
+impl Late {
+    /// What the client is told.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::TimedOut => Fault::TimedOut,
+            Self::Unknown(request_id) => {
+                let detail = String::from("its leader has not yet made it durable");
+                Fault::OutcomeUnknown { request_id, detail }
+            }
+        }
     }
 }
 

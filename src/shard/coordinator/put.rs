@@ -10,7 +10,7 @@ use super::super::message::{CallId, Message, Nack};
 use super::super::parked::Waiting;
 use super::super::partition::{Minted, Partition, Seen, Write};
 use super::super::recent::{Named, Tried};
-use super::super::{Lookup, Origin, Seq, Shard, Stamp, Table, Ticket, Turn};
+use super::super::{Late, Lookup, Origin, Seq, Shard, Stamp, Table, Ticket, Turn};
 use super::{Machine, Place, byte, needed, overloaded, unavailable, words};
 use crate::api::{Fault, Op, Reply, Request, RequestId, WriteContext, Written};
 use crate::causality::{NodeId, Object, decode_context, encode_context};
@@ -268,7 +268,7 @@ impl Shard {
         let deadline = turn.now.mono.plus_ms(u64::from(left_ms));
         if needed == 1 {
             let reply = (rests_on, Reply::Written(written));
-            return self.answer_by(turn, origin, reply, (deadline, not_durable(request_id)));
+            return self.answer_by(turn, origin, reply, (deadline, Late::Unknown(request_id)));
         }
         let members = others.map(|node| (node, Ack::Waiting)).collect();
         let machine = Leading { origin, request_id, needed, deadline, rests_on, written, members };
@@ -320,12 +320,6 @@ fn check_room<T: Table>(table: &T, adds: bool) -> Result<(), Fault> {
         return Err(Fault::OutOfMemory);
     }
     Ok(())
-}
-
-/// The leader's own disk did not store a write in time.
-fn not_durable(request_id: RequestId) -> Fault {
-    let detail = String::from("its leader has not yet made it durable");
-    Fault::OutcomeUnknown { request_id, detail }
 }
 
 impl Leading {
@@ -387,7 +381,7 @@ impl Leading {
         if counted >= self.needed {
             self.written.acks_home = byte(durable);
             let reply = (self.rests_on, Reply::Written(self.written));
-            let late = (self.deadline, not_durable(self.request_id));
+            let late = (self.deadline, Late::Unknown(self.request_id));
             shard.answer_by(turn, self.origin, reply, late);
             return None;
         }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::super::message::{Message, Nack, ReadAnswer, ReplicaItem};
 use super::super::operations::OperationId;
 use super::super::replica::{Local, digest};
-use super::super::{Origin, Seq, Shard, Table, Turn};
+use super::super::{Late, Origin, Seq, Shard, Table, Turn};
 use super::{Machine, Place, byte, left_ms, needed, unavailable, words};
 use crate::api::{Fault, Level, Op, Read, Reply, Request};
 use crate::causality::{Entry, NodeId, Object, encode_context, merge};
@@ -505,7 +505,7 @@ impl Reading {
 
     fn show<T: Table>(&self, shard: &mut Shard, turn: &mut Turn<'_, T>, object: Object) {
         let reply = (self.rests_on, Reply::Read(shown(self.place.partition, object)));
-        shard.answer_by(turn, self.origin, reply, (self.deadline, Fault::TimedOut));
+        shard.answer_by(turn, self.origin, reply, (self.deadline, Late::TimedOut));
     }
 
     /// Too few answers; says whose are missing and why.
