@@ -78,6 +78,8 @@ pub(super) struct Shell {
     seats: RefCell<Seats>,
     /// Connections that can go on, and wait for room in the inbox or for their turn.
     stalled: RefCell<Vec<u32>>,
+    /// Connections that a turn has replies for; kept for its room.
+    touched: RefCell<Vec<u32>>,
     scratch: RefCell<Box<[u8]>>,
     /// Bytes that all clients of this thread keep, and how many they may.
     kept: Cell<usize>,
@@ -122,6 +124,7 @@ pub(crate) fn run(shared: &Arc<Shared>, id: ShardId, worker: Worker) -> io::Resu
         inbox_bytes: Cell::new(0),
         seats: RefCell::default(),
         stalled: RefCell::default(),
+        touched: RefCell::default(),
         scratch: RefCell::new(vec![0; READ_BYTES].into()),
         kept: Cell::new(0),
         kept_max: shared.memory.budget.clients / shared.shards.len(),
@@ -264,11 +267,12 @@ impl Shell {
             self.shared.readers.read(self.id, read);
         }
         self.send(&mut turn.messages);
-        let mut touched = Vec::new();
+        let mut touched = self.touched.take();
         for (ticket, reply) in turn.replies.drain(..) {
             self.reply(now, ticket, reply, &mut touched);
         }
-        self.settle_all(now, touched);
+        self.settle_all(now, touched.drain(..));
+        self.touched.replace(touched);
     }
 
     fn reply(&self, now: Now, ticket: Ticket, reply: Reply, touched: &mut Vec<u32>) {
@@ -329,7 +333,7 @@ impl Shell {
         }
     }
 
-    fn settle_all(&self, now: Now, seats: Vec<u32>) {
+    fn settle_all(&self, now: Now, seats: impl IntoIterator<Item = u32>) {
         for seat in seats {
             let Some(guest) = self.seats.borrow().guest(seat) else { continue };
             guest.listed.set(false);
