@@ -111,6 +111,8 @@ pub const REFUSALS_MAX: usize = 64;
 /// Time in which such a client can say which protocol it speaks, and read the refusal, in
 /// milliseconds each.
 pub const REFUSAL_MS: u64 = 500;
+/// Connections to the port for nodes that have not said yet, or not proven, which node they are.
+pub const STRANGERS_MAX: usize = 256;
 /// Bytes queued for one peer link.
 pub const LINK_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Keys that one connection remembers having been shown (docs/consistency.md, rule 2 of contexts).

@@ -26,11 +26,13 @@ use super::links::{Link, Peers};
 use super::origin::Origin;
 use super::shard_thread::Mail;
 use super::shared::{Shared, Stage};
+use super::strangers::Strangers;
 use super::turned_away::Desk;
 use super::unsent;
 use super::{Failure, StartError};
 use crate::causality::NodeId;
 use crate::cluster::{Claim, Cluster, Input, Message, Output, Phase, Severity};
+use crate::limits::STRANGERS_MAX;
 use crate::shard::Seq;
 use crate::turn::HeldBack;
 use crate::wire::peer::{self, Frame};
@@ -196,7 +198,7 @@ async fn stop(control: Rc<Control>, told: Sender<()>) {
 /// Tells the operator, at the start and each minute, what is not protected and who was refused.
 async fn warn_each_minute(shared: Arc<Shared>) {
     let mut minutes = interval(Duration::from_mins(1));
-    let mut told = 0;
+    let (mut told, mut told_pushed_out) = (0, 0);
     loop {
         minutes.tick().await;
         for warning in shared.exposure.warnings() {
@@ -210,6 +212,16 @@ async fn warn_each_minute(shared: Arc<Shared>) {
                 "{count} connections to the port for nodes did not prove the cluster secret"
             );
             told = strangers;
+        }
+        let pushed_out = shared.metrics.strangers_pushed_out.count();
+        if pushed_out > told_pushed_out {
+            let count = pushed_out - told_pushed_out;
+            tracing::warn!(
+                node = %shared.name,
+                "{count} connections to the port for nodes were closed before they had said who \
+                 they are: more than {STRANGERS_MAX} waited"
+            );
+            told_pushed_out = pushed_out;
         }
     }
 }
@@ -254,10 +266,21 @@ async fn accept_clients(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 async fn accept_peers(control: Rc<Control>, listener: TcpListener) {
+    let strangers = Rc::new(Strangers::default());
     loop {
-        let (stream, _) = accept(&listener).await;
-        let task = greeting::answer(Rc::clone(&control), stream);
-        bug::spawn(&control.shared, "a greeting", task);
+        let (stream, addr) = accept(&listener).await;
+        let (stranger, has_pushed) = strangers.enter(Origin::of(addr.ip()));
+        if has_pushed {
+            control.shared.metrics.strangers_pushed_out.increment();
+        }
+        let greeting = greeting::answer(Rc::clone(&control), stream);
+        bug::spawn(&control.shared, "a greeting", async move {
+            tokio::select! {
+                biased;
+                () = stranger.pushed_out() => {}
+                () = greeting => {}
+            }
+        });
     }
 }
 

@@ -6,10 +6,11 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::files::OPEN_MAX;
-use crate::limits::CONNECTIONS_RESERVED;
+use crate::limits::{CONNECTIONS_RESERVED, STRANGERS_MAX};
 
-/// Descriptors that are not for clients: segments, links to other nodes, listeners, runtimes.
-const RESERVE: usize = OPEN_MAX + 256 + CONNECTIONS_RESERVED;
+/// Descriptors that are not for clients: segments, links to other nodes and those who may become
+/// such, listeners, runtimes.
+const RESERVE: usize = OPEN_MAX + 256 + STRANGERS_MAX + CONNECTIONS_RESERVED;
 
 /// Raises the limit of open files, and returns how many of `wanted` clients fit below it.
 pub(super) fn connections_max(wanted: usize) -> usize {

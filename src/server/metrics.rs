@@ -48,6 +48,8 @@ pub struct Metrics {
     pub links_damaged: Counter,
     /// Connections to the port for nodes that did not prove the cluster secret.
     pub strangers: Counter,
+    /// Connections to the port for nodes closed for newer ones, before they had said who they are.
+    pub strangers_pushed_out: Counter,
     /// Messages to other nodes that were dropped: no link, or its queue was full.
     pub messages_dropped: Counter,
 }

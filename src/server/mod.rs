@@ -29,6 +29,7 @@ mod patience;
 mod readers;
 mod shard_thread;
 mod shared;
+mod strangers;
 mod sweep;
 #[cfg(test)]
 mod tests;

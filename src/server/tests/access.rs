@@ -5,6 +5,7 @@ use crate::api::{Grant, Role, Tokens};
 use std::sync::Arc;
 
 use crate::cluster::{Nonce, Said, Secret};
+use crate::limits::STRANGERS_MAX;
 
 fn secret(byte: u8) -> Secret {
     Secret::new([byte; 32])
@@ -66,6 +67,43 @@ fn nodes_with_different_secrets_never_link() {
             assert!(matches!(node.view().phase, Phase::Unborn(_)));
         }
     }
+}
+
+/// Far more silent connections than there is room for: the oldest go, and a node gets in.
+#[test]
+fn silent_connections_to_the_port_for_nodes_are_bounded_and_keep_no_node_out() {
+    const TOO_MANY: usize = 44;
+    let folder = tempfile::tempdir().unwrap();
+    let ports = free_ports(4);
+    let start = |index: usize| {
+        let config = Config {
+            port: ports[index],
+            cluster_port: Some(ports[2 + index]),
+            ..config(
+                &folder.path().join(format!("n{index}")),
+                vec![format!("127.0.0.1:{}", ports[3 - index])],
+            )
+        };
+        Node::start(config, NodeOptions { secret: Some(secret(1)), ..NodeOptions::default() })
+    };
+    let first = start(0).unwrap();
+    let silent: Vec<TcpStream> = (0..STRANGERS_MAX + TOO_MANY)
+        .map(|_| TcpStream::connect(first.cluster_addr()).unwrap())
+        .collect();
+    let pushed_out = || first.metrics().strangers_pushed_out.count();
+    wait_for(|| pushed_out() >= u64::try_from(TOO_MANY).unwrap());
+    // The oldest hears its end, though it is not late yet for the greeting.
+    let mut oldest = &silent[0];
+    oldest.set_read_timeout(Some(PATIENCE)).unwrap();
+    // It may have been told a challenge.
+    let _ = oldest.read_to_end(&mut Vec::new());
+    let second = start(1).unwrap();
+    for node in [&first, &second] {
+        wait_until(node, "birth", |view| {
+            is_ready(view) && view.layout.as_ref().is_some_and(|layout| layout.roles.len() == 2)
+        });
+    }
+    assert_eq!(Talk::to(second.client_addr()).ask("SET k v"), "+OK");
 }
 
 /// What a node says to bytes that come to its port for nodes, up to its end.
