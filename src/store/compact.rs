@@ -17,22 +17,18 @@
 //! A segment in which anything is damaged is never compacted: its bytes are the proof.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::border::{Ask, Event, Liveness, LogError, LogNote, Move, NewSegment};
+use super::border::{Ask, Event, Liveness, LogError, LogNote, NewSegment};
 use super::codec::to_u64;
+use super::cold::{GROUP_RECORDS, Kept, Output};
 use super::disk::{DiskDone, DiskError, DiskOp, FileName};
-use super::filter::Filter;
 use super::index::mark_of;
 use super::log::{Held, Log};
 use super::place::Place;
-use super::record::{
-    Clocks, HEADER_BYTES, Header, Kind, Placing, commit_bytes, decode_write, encode_clock,
-    encode_commit, seal, verify,
-};
-use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::record::{Clocks, HEADER_BYTES, Header, Kind, decode_write, encode_clock, verify};
+use super::segment::SEGMENT_HEADER_BYTES;
 use super::upkeep::{FileStep, SLICE_BYTES};
 use crate::hash::{PartitionId, Token};
 use crate::marks::sometimes;
@@ -40,8 +36,6 @@ use crate::planted::{Bug, planted};
 use crate::shard::{Seq, ShardId};
 use crate::time::Now;
 
-/// Records of one group of a cold segment, and of what a shard is told at once.
-const GROUP_RECORDS: usize = 1_024;
 /// Share of dead bytes, in percent, from which a segment is worth it.
 const DEAD_PERCENT: u64 = 40;
 /// The same while the disk is full.
@@ -104,46 +98,6 @@ enum Step {
 struct Candidate {
     kept: Kept,
     mark: u64,
-}
-
-/// A record to be copied.
-#[derive(Debug)]
-struct Kept {
-    partition: PartitionId,
-    token: Token,
-    lsn: u64,
-    kind: Kind,
-    /// `None` = it is new.
-    from: Option<Place>,
-    bytes: Bytes,
-}
-
-impl Kept {
-    /// The same with bytes of its own: a few live records must not hold all that was read of a
-    /// dead segment.
-    fn detached(self) -> Self {
-        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
-    }
-}
-
-/// The new segment.
-#[derive(Debug)]
-struct Output {
-    segment: Segment,
-    groups: Vec<Range<usize>>,
-    /// Tokens of the keys.
-    filter: Filter,
-    /// Groups written.
-    written: usize,
-    /// Records written, Commits included.
-    count: u32,
-    at: u64,
-    /// What was copied, by shard.
-    moves: BTreeMap<u16, Vec<Move>>,
-    /// Control records that were copied.
-    control_moves: Vec<Move>,
-    /// Clock records: partition, what they hold, and where they are.
-    clocks: Vec<(PartitionId, u64, Place)>,
 }
 
 impl Log {
@@ -215,6 +169,10 @@ impl Log {
                 compaction.step = Step::Fill(output);
                 self.upkeep.compaction = Some(compaction);
             }
+            (Step::Create(output, FileStep::Sync), Ok(_)) if !output.is_written() => {
+                compaction.step = Step::Fill(output);
+                self.upkeep.compaction = Some(compaction);
+            }
             (Step::Create(output, step), Ok(_)) => {
                 match step.next() {
                     Some(next) => compaction.step = Step::Create(output, next),
@@ -222,11 +180,11 @@ impl Log {
                 }
                 self.upkeep.compaction = Some(compaction);
             }
-            (Step::Fill(output), Ok(_)) => {
-                compaction.step = if output.written < output.groups.len() {
-                    Step::Fill(output)
-                } else {
+            (Step::Fill(mut output), Ok(_)) => {
+                compaction.step = if output.is_sync_due(self.config.segment_bytes) {
                     Step::Create(output, FileStep::Sync)
+                } else {
+                    Step::Fill(output)
                 };
                 self.upkeep.compaction = Some(compaction);
             }
@@ -608,78 +566,5 @@ impl Compaction {
     /// The segment that is being read.
     fn victim(&self) -> u32 {
         *self.victims.get(self.reading).expect("a compaction has a segment to read")
-    }
-}
-
-impl Output {
-    /// A new segment for these records, in groups.
-    fn new(number: u32, salt: u32, kept: &[Kept], next_lsn: u64) -> Self {
-        let mut groups = Vec::new();
-        let mut total = SEGMENT_HEADER_BYTES;
-        let mut start = 0;
-        let mut bytes = 0;
-        for (index, record) in kept.iter().enumerate() {
-            bytes += record.bytes.len();
-            let full = bytes >= SLICE_BYTES || index + 1 - start >= GROUP_RECORDS;
-            if full || index + 1 == kept.len() {
-                groups.push(start..index + 1);
-                total += bytes + commit_bytes(index + 1 - start);
-                (start, bytes) = (index + 1, 0);
-            }
-        }
-        let keys = kept.iter().filter(|kept| kept.kind.is_of_key());
-        let tokens: Vec<Token> = keys.clone().map(|kept| kept.token).collect();
-        let filter = Filter::of(&tokens);
-        let segment = Segment {
-            number,
-            salt,
-            cold: true,
-            bytes: to_u64(total),
-            first: 0,
-            next: to_u64(kept.len() + groups.len()),
-            least_lsn: keys.map(|kept| kept.lsn).min().unwrap_or(next_lsn),
-        };
-        let at = to_u64(SEGMENT_HEADER_BYTES);
-        let (moves, control_moves, clocks) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { segment, groups, filter, written: 0, count: 0, at, moves, control_moves, clocks }
-    }
-
-    /// The bytes of the next group.
-    fn write_group(&mut self, kept: &[Kept], shards: u16) -> Bytes {
-        let group = self.groups[self.written].clone();
-        let mut out = BytesMut::new();
-        let mut headers = Vec::new();
-        for kept in &kept[group] {
-            let to = Place::new(self.segment.number, self.at, to_u64(kept.bytes.len()));
-            match (kept.kind, kept.from) {
-                (Kind::ClockAdopt, _) => self.clocks.push((kept.partition, kept.lsn, to)),
-                (Kind::Control, Some(from)) => {
-                    self.control_moves.push(Move { token: kept.token, from, to });
-                }
-                (Kind::Write, Some(from)) => {
-                    let moved = Move { token: kept.token, from, to };
-                    self.moves.entry(kept.partition.0 % shards).or_default().push(moved);
-                }
-                // No index points to a Forget: a shard would call its copy dead.
-                (Kind::Write | Kind::Control, None)
-                | (Kind::Forget | Kind::Commit | Kind::Noop, _) => {}
-            }
-            let start = out.len();
-            out.extend_from_slice(&kept.bytes);
-            headers.push(self.seal(&mut out[start..], kept.lsn, headers.is_empty()));
-        }
-        let start = out.len();
-        encode_commit(&mut out, &headers);
-        self.seal(&mut out[start..], 0, false);
-        self.written += 1;
-        out.freeze()
-    }
-
-    fn seal(&mut self, record: &mut [u8], lsn: u64, starts_group: bool) -> Header {
-        let placing = Placing { lsn, index: self.count, after_sync: false, starts_group };
-        let header = seal(record, placing, self.segment.seed(), self.at);
-        self.count += 1;
-        self.at += u64::from(header.length);
-        header
     }
 }

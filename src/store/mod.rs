@@ -43,6 +43,7 @@ mod append;
 mod border;
 mod cache;
 mod codec;
+mod cold;
 mod compact;
 pub mod disk;
 mod filter;

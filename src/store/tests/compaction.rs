@@ -87,6 +87,28 @@ fn a_segment_stays_while_a_read_is_under_way_in_it() {
     assert_eq!(node.value(&key), Ok(Some(b"a value".to_vec())));
 }
 
+/// A sync of the log waits for what lies before it in the device: a segment that was written as a
+/// whole and synced at its end would hold up every writer.
+#[test]
+fn a_new_segment_is_synced_while_it_is_written() {
+    const LONG_SEGMENT_BYTES: u64 = 2 * 1024 * 1024;
+    let mut node = Node::start(config(1, LONG_SEGMENT_BYTES), MemoryDisk::default(), 0);
+    let mut most = 0;
+    for number in 0..5_000 {
+        let key = Key::plain(format!("key {}", if number % 2 == 0 { number } else { 1 }));
+        node.put(&key, Some(&[7; 1_000]));
+        if number % 100 == 0 {
+            while node.turn() {
+                let is_new = |file| matches!(file, FileName::Prepared(_));
+                most = most.max(node.disk.unsynced_bytes(is_new));
+            }
+        }
+    }
+    let status = node.log.status();
+    assert!(status.moved_bytes > 1024 * 1024, "{status:?}");
+    assert!((128 * 1024..320 * 1024).contains(&most), "{most}");
+}
+
 #[test]
 fn small_cold_segments_are_merged() {
     let mut node = Node::start(config(1, SEGMENT_BYTES), MemoryDisk::default(), 0);

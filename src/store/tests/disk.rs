@@ -176,6 +176,12 @@ impl MemoryDisk {
         &self.files[self.names[&name]].cache
     }
 
+    /// Bytes that were written to files of which a name is `is_of`, and not synced since.
+    pub(super) fn unsynced_bytes(&self, is_of: impl Fn(FileName) -> bool) -> usize {
+        let files = self.names.iter().filter(|(name, _)| is_of(**name));
+        files.map(|(_, index)| self.files[*index].dirty.len() * SECTOR_BYTES).sum()
+    }
+
     /// Changes the bytes of a file at rest.
     pub(super) fn damage(&mut self, name: FileName, change: impl FnOnce(&mut Vec<u8>)) {
         let file = &mut self.files[self.names[&name]];
