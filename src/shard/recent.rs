@@ -5,6 +5,7 @@
 //! records of the log. Nothing is kept of ids that nodes made: nobody can send one a second time.
 //! What is pushed out, by its age or because there are too many, is forgotten for good.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
@@ -31,10 +32,11 @@ pub(super) struct Named {
 /// Requests of the last minutes.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// By id and key: a batch has one id and several keys.
-    known: BTreeMap<Name, Known>,
+    /// By id, key and print: a batch has one id and several keys, and a batch that is owed may have
+    /// the id of another request.
+    known: BTreeMap<Known, Became>,
     /// When each is to be forgotten, the first one first.
-    order: VecDeque<(Mono, Name)>,
+    order: VecDeque<(Mono, Known)>,
     max: usize,
     /// Requests that are not led here any more.
     refused: BTreeMap<Name, Refusal>,
@@ -71,11 +73,13 @@ pub(super) struct Refusal(Key);
 /// Id and token, as bytes: in a map, alignment would cost eight bytes a name.
 type Name = [u8; 24];
 
+/// Id and token of a request, and what tells it from others under the same id.
+type Known = (Name, u64);
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct Became {
     dot: Dot,
-    print: u64,
     /// Milliseconds since the Unix epoch, and in the lowest bit whether there was a value before.
     at_ms_and_existed: u64,
 }
@@ -124,26 +128,30 @@ impl Recent {
     /// What became of a write of this key.
     pub(super) fn tried(&self, token: Token, named: Named) -> Tried {
         let own = name(named.id, token);
-        if let Some(known) = self.known.get(&own) {
-            return if known.print == named.print {
-                Tried::Done(known.stamp(named.id))
-            } else {
-                Tried::Other
-            };
+        if let Some(became) = self.known.get(&(own, named.print)) {
+            return Tried::Done(became.stamp(named.id, named.print));
+        }
+        if self.is_done(token, named.id) {
+            return Tried::Other;
         }
         if self.refused.contains_key(&own) {
             return Tried::Refused;
         }
-        let others = self.known.range(name(named.id, Token(0))..=name(named.id, Token::MAX));
         let is_single = |print: u64| !api::may_have_more_keys(print);
-        let is_other =
-            others.into_iter().any(|(_, known)| is_single(known.print) || is_single(named.print));
+        let mut others = self.of_keys(named.id, Token(0), Token::MAX);
+        let is_other = others.any(|print| is_single(print) || is_single(named.print));
         if is_other { Tried::Other } else { Tried::Never }
     }
 
     /// Whether a request is known to have been done.
     pub(super) fn is_done(&self, token: Token, id: RequestId) -> bool {
-        self.known.contains_key(&name(id, token))
+        self.of_keys(id, token, token).next().is_some()
+    }
+
+    /// The prints of the requests of an id that are known of these keys.
+    fn of_keys(&self, id: RequestId, from: Token, to: Token) -> impl Iterator<Item = u64> {
+        let range = (name(id, from), u64::MIN)..=(name(id, to), u64::MAX);
+        self.known.range(range).map(|((_, print), _)| *print)
     }
 
     /// Whether this replica has said that it does not lead a request.
@@ -172,55 +180,43 @@ impl Recent {
 
     /// Whether this says something that is not known yet.
     pub(super) fn is_news(&self, token: Token, stamp: &Stamp) -> bool {
-        self.known.get(&name(stamp.id, token)).is_none_or(|known| known.gives_way_to(stamp))
+        !self.known.contains_key(&(name(stamp.id, token), stamp.print))
     }
 
     /// Remembers what became of a request. Of two events of one request the first stays.
-    ///
-    /// Of two requests of one id a batch stays: it may be one that is owed, whose parts come again
-    /// until all are done.
     pub(super) fn note(&mut self, token: Token, stamp: Stamp, now: Mono) {
         self.forget(now);
-        let name = name(stamp.id, token);
-        if let Some(known) = self.known.get_mut(&name) {
-            if known.gives_way_to(&stamp) {
-                *known = Known::of(&stamp);
-            }
-            return;
+        let known = (name(stamp.id, token), stamp.print);
+        if let Entry::Vacant(vacant) = self.known.entry(known) {
+            vacant.insert(Became::of(&stamp));
+            self.order.push_back((now.plus_ms(REQUEST_MEMORY_MS), known));
         }
-        self.known.insert(name, Known::of(&stamp));
-        self.order.push_back((now.plus_ms(REQUEST_MEMORY_MS), name));
     }
 
     /// Makes room: what is too old goes, and the oldest where there are too many.
     fn forget(&mut self, now: Mono) {
-        while let Some((until, name)) = self.order.front().copied() {
+        while let Some((until, known)) = self.order.front().copied() {
             if until > now && self.known.len() < self.max {
                 return;
             }
             self.order.pop_front();
-            self.known.remove(&name);
-            let id = id_of(name);
+            self.known.remove(&known);
+            let id = id_of(known.0);
             self.forgotten_ms = self.forgotten_ms.max(id.unix_ms().unwrap_or(0));
         }
     }
 }
 
-impl Known {
+impl Became {
     fn of(stamp: &Stamp) -> Self {
         let at_ms_and_existed = stamp.at_ms << 1 | u64::from(stamp.existed);
-        Self { dot: stamp.dot, print: stamp.print, at_ms_and_existed }
+        Self { dot: stamp.dot, at_ms_and_existed }
     }
 
-    /// Whether it is another request than this batch, under the same id.
-    fn gives_way_to(&self, batch: &Stamp) -> bool {
-        api::may_have_more_keys(batch.print) && !api::may_have_more_keys(self.print)
-    }
-
-    fn stamp(&self, id: RequestId) -> Stamp {
+    fn stamp(&self, id: RequestId, print: u64) -> Stamp {
         let existed = self.at_ms_and_existed & 1 == 1;
         let at_ms = self.at_ms_and_existed >> 1;
-        Stamp { id, at_ms, dot: self.dot, print: self.print, existed }
+        Stamp { id, at_ms, dot: self.dot, print, existed }
     }
 }
 
@@ -304,6 +300,19 @@ mod tests {
         assert_eq!(recent.tried(key, named(8, 5)), Tried::Never);
         recent.note(other, stamp(9, 4), Mono(0));
         assert_eq!(recent.tried(other, named(9, 5)), Tried::Done(stamp(9, 4)));
+    }
+
+    #[test]
+    fn a_batch_that_is_owed_is_known_beside_the_request_whose_id_it_has() {
+        let mut recent = Recent::new(10, &mut Recovered::default());
+        let owed = Stamp { print: 6, ..stamp(9, 3) };
+        recent.note(Token(1), stamp(9, 1), Mono(0));
+        assert!(recent.is_news(Token(1), &owed));
+        recent.note(Token(1), owed, Mono(0));
+        assert!(!recent.is_news(Token(1), &owed));
+        assert_eq!(recent.tried(Token(1), named(9, 6)), Tried::Done(owed));
+        assert_eq!(recent.tried(Token(1), named(9, 5)), Tried::Done(stamp(9, 1)));
+        assert_eq!(recent.tried(Token(1), named(9, 7)), Tried::Other);
     }
 
     #[test]

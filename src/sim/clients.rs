@@ -94,16 +94,27 @@ pub(super) enum Kind {
     },
     /// A walk over all keys, a count or an explanation.
     Look(Look),
-    /// What became of some writes, which the tries said was their fate.
+    /// What became of a write, which the tries said was its fate.
     Outcome {
-        key: Key,
-        ids: Vec<WriteId>,
+        late: Late,
         fate: Fate,
     },
+    /// A write that was said not to be applied, and never to be.
+    Late(Late),
     /// The read at the end of a run, whose answer is the verdict.
     Verdict {
         key: Key,
     },
+}
+
+/// A write whose tries have ended.
+#[derive(Clone, Debug)]
+pub(super) struct Late {
+    /// Its key; of a batch, the first.
+    pub(super) key: Key,
+    pub(super) ids: Vec<WriteId>,
+    /// The line by which it was asked for.
+    pub(super) question: String,
 }
 
 /// What every answer may say.
@@ -250,7 +261,7 @@ impl World {
         }
     }
 
-    fn bulk(
+    pub(super) fn bulk(
         &mut self,
         client: usize,
         items: &[(Key, Bytes)],
@@ -399,7 +410,7 @@ impl World {
             let text = format!("the answer should be {expected}, not {}", bytes.escape_ascii());
             self.history.violate(promise, &pending.kind.key(), text);
         }
-        if !matches!(pending.kind, Kind::Verdict { .. } | Kind::Outcome { .. }) {
+        if pending.kind.is_asked_for() {
             let is_read = matches!(pending.kind, Kind::Read { .. });
             self.tell_driver(client, || answer.told(is_read));
         }
@@ -434,9 +445,13 @@ impl World {
                     return self.go_on(client, next, pending.expect);
                 }
             }
-            Kind::Outcome { key, ids, fate } => {
-                self.on_outcome(&key, &ids, fate, answer.outcome.as_deref().unwrap_or_default());
+            Kind::Outcome { late, fate } => {
+                let known = answer.outcome.as_deref().unwrap_or_default();
+                if self.on_outcome(client, late, fate, known) {
+                    return;
+                }
             }
+            Kind::Late(late) => self.on_late(&late, fate),
             Kind::Verdict { key } => self.on_verdict(&key, &answer),
         }
         if !self.on_try(client, fate) {
@@ -547,7 +562,7 @@ impl World {
             }
         }
         self.keep(Lane::Client(client), "silence", || facts::silence(client));
-        if !matches!(pending.kind, Kind::Verdict { .. } | Kind::Outcome { .. }) {
+        if pending.kind.is_asked_for() {
             self.tell_driver(client, || application::Answer::Unknown);
         }
         if let Some((expected, promise)) = &pending.expect
@@ -616,12 +631,18 @@ impl Kind {
         (Self::Look(look), line)
     }
 
+    /// Whether an application asks this, and hears the answer.
+    fn is_asked_for(&self) -> bool {
+        !matches!(self, Self::Verdict { .. } | Self::Outcome { .. } | Self::Late(_))
+    }
+
     /// The key that it is about; of a batch, the first.
     pub(super) fn key(&self) -> Key {
         match self {
             Self::Read { key, .. }
             | Self::Write { key, .. }
-            | Self::Outcome { key, .. }
+            | Self::Outcome { late: Late { key, .. }, .. }
+            | Self::Late(Late { key, .. })
             | Self::Verdict { key }
             | Self::Look(Look::Explain { key, .. })
             | Self::Bulk { first: key, .. } => key.clone(),
@@ -634,9 +655,11 @@ impl Kind {
         match self {
             Self::Write { id, .. } => vec![*id],
             Self::Bulk { ids, .. } => ids.clone(),
-            Self::Read { .. } | Self::Look(_) | Self::Outcome { .. } | Self::Verdict { .. } => {
-                Vec::new()
-            }
+            Self::Read { .. }
+            | Self::Look(_)
+            | Self::Outcome { .. }
+            | Self::Late(_)
+            | Self::Verdict { .. } => Vec::new(),
         }
     }
 }

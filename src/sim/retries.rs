@@ -1,5 +1,6 @@
 //! Writes that clients send several times: under one id, through one node after the other, whatever
-//! was answered; and at the end they ask what became of it, or take the id for another write.
+//! was answered; and at the end they ask what became of it, or take the id for another write. Some
+//! send the write once more after they were told that it was not applied, and never will be.
 //!
 //! A write is refused only where every try was, for a refusal speaks of its own try. Invariants: A1
 //! (a leader carries a request out once, and no reader is shown it twice) and O2 (an outcome is
@@ -7,12 +8,16 @@
 
 use bytes::Bytes;
 
-use super::clients::{Kind, quoted};
+use super::clients::{Kind, Late, quoted};
 use super::clock::UNIX_MS_START;
 use super::oracle::{Claim, Fate, WriteId};
+use super::workload::key_of_write;
 use super::world::World;
 use crate::api::RequestId;
 use crate::hash::Key;
+
+/// What is broken where an outcome is not true.
+const TRUE: &str = "O2 an outcome is true";
 
 /// A write that is sent more than once.
 #[derive(Clone, Debug)]
@@ -83,16 +88,18 @@ impl World {
 
     /// All tries have ended: the client asks for the outcome. `true` = it waits for that.
     pub(super) fn end_tries(&mut self, client: usize, tries: Tries) -> bool {
-        let Tries { id, kind, place, fates, .. } = tries;
+        let Tries { id, question, kind, place, fates, .. } = tries;
         let fate = Self::fate_of_tries(&fates);
         if fate != Fate::Acknowledged {
             for id in kind.writes() {
                 self.history.told(id, fate, self.now_us, false);
             }
         }
-        let reused = kind.writes().first().copied().filter(|first| first.0.is_multiple_of(5));
-        if let Some(first) = reused {
-            return self.reuse(client, id, first, kind.key(), place);
+        // What became of a batch is open as long as its log is held, so its id is taken more often.
+        let is_logged = matches!(kind, Kind::Bulk { .. }) && fate != Fate::Acknowledged;
+        let share = if is_logged { 2 } else { 5 };
+        if let Some(&first) = kind.writes().first().filter(|first| first.0.is_multiple_of(share)) {
+            return self.reuse(client, id, first, &kind, place);
         }
         let place = (place + 1) % self.machines.len();
         if !self.connect(client, Some(place)) {
@@ -100,9 +107,9 @@ impl World {
         }
         let key = kind.key();
         let name = quoted(&key.bytes);
-        let question = format!("{{\"cmd\":\"OUTCOME\",\"key\":{name},\"request_id\":\"{id}\"}}\n");
-        let kind = Kind::Outcome { key, ids: kind.writes(), fate };
-        self.ask(client, kind, None, question);
+        let line = format!("{{\"cmd\":\"OUTCOME\",\"key\":{name},\"request_id\":\"{id}\"}}\n");
+        let late = Late { key, ids: kind.writes(), question };
+        self.ask(client, Kind::Outcome { late, fate }, None, line);
         true
     }
 
@@ -113,30 +120,46 @@ impl World {
         client: usize,
         id: RequestId,
         first: WriteId,
-        key: Key,
+        kind: &Kind,
         place: usize,
     ) -> bool {
         if !self.connect(client, Some(place)) {
             return false;
         }
-        let value = Bytes::from(format!("again{}", first.0));
-        let write = self.begin_write(&key, Some(&value), Claim::Known);
-        self.history.named(&[write], id);
-        let (name, value) = (quoted(&key.bytes), quoted(&value));
-        let fields = format!("\"value\":{value},\"level\":\"quorum\",\"request_id\":\"{id}\"");
-        let question = format!("{{\"cmd\":\"SET\",\"key\":{name},{fields}}}\n");
-        self.ask(
-            client,
-            Kind::Write { key, id: write, firm: true, is_foreign: false },
-            None,
-            question,
-        );
+        let fields = format!("\"level\":\"quorum\",\"request_id\":\"{id}\"");
+        let (kind, question) = if let Kind::Bulk { .. } = kind {
+            // On other keys, whose leaders need not know the id. Nothing is drawn: a scenario that
+            // was recorded draws nothing either.
+            let keys = self.scenario.options.keys;
+            let [one, other] = [first.0, first.0 + 1].map(|n| key_of_write(n, keys));
+            let [value, another] = again(first);
+            let items = [(one, value), (other, another)];
+            let (kind, question) = self.bulk(client, &items, &fields, true);
+            self.batches.push(kind.writes());
+            (kind, question)
+        } else {
+            let key = kind.key();
+            let [value, _] = again(first);
+            let write = self.begin_write(&key, Some(&value), Claim::Known);
+            let (name, value) = (quoted(&key.bytes), quoted(&value));
+            let question =
+                format!("{{\"cmd\":\"SET\",\"key\":{name},\"value\":{value},{fields}}}\n");
+            (Kind::Write { key, id: write, firm: true, is_foreign: false }, question)
+        };
+        self.history.named(&kind.writes(), id);
+        self.ask(client, kind, None, question);
         true
     }
 
-    /// What a node says became of a write.
-    pub(super) fn on_outcome(&mut self, key: &Key, ids: &[WriteId], fate: Fate, known: &str) {
-        const TRUE: &str = "O2 an outcome is true";
+    /// What a node says became of a write. `true` = the client sends it once more, and waits.
+    pub(super) fn on_outcome(
+        &mut self,
+        client: usize,
+        late: Late,
+        fate: Fate,
+        known: &str,
+    ) -> bool {
+        let Late { key, ids, .. } = &late;
         let is_excused = ids.iter().any(|&id| self.history.was_not_stored_of(id));
         if known == "not_applied" && !is_excused {
             self.tally.not_applied += 1;
@@ -147,9 +170,35 @@ impl World {
             for &id in ids {
                 self.history.told(id, Fate::Refused, self.now_us, false);
             }
-        } else if known == "applied" && fate == Fate::Refused {
+            return self.insist(client, late);
+        }
+        if known == "applied" && fate == Fate::Refused {
             let text = String::from("every try was refused, and the write was applied");
             self.history.violate(TRUE, key, text);
+        }
+        false
+    }
+
+    /// Some clients send a write although they were told that it never will be applied.
+    fn insist(&mut self, client: usize, late: Late) -> bool {
+        let insists = late.ids.first().is_some_and(|first| first.0.is_multiple_of(3));
+        let here = self.clients[client].connected.map_or(0, |(place, _)| place);
+        let next = (here + 1) % self.machines.len();
+        if !insists || !self.connect(client, Some(next)) {
+            return false;
+        }
+        let question = late.question.clone();
+        self.ask(client, Kind::Late(late), None, question);
+        true
+    }
+
+    /// A write that never will be applied was sent once more. That it does not show is for the
+    /// history to say, which was told that it is refused.
+    pub(super) fn on_late(&mut self, late: &Late, fate: Fate) {
+        let is_excused = late.ids.iter().any(|&id| self.history.was_not_stored_of(id));
+        if fate == Fate::Acknowledged && !is_excused {
+            let text = String::from("a write was said never to be applied, and then it was");
+            self.history.violate(TRUE, &late.key, text);
         }
     }
 
@@ -161,4 +210,9 @@ impl World {
             self.history.violate("A1 a request shows once", key, text);
         }
     }
+}
+
+/// The values of the writes that take the id of this one.
+fn again(first: WriteId) -> [Bytes; 2] {
+    ["again", "anew"].map(|word| Bytes::from(format!("{word}{}", first.0)))
 }

@@ -157,6 +157,12 @@ impl World {
     }
 }
 
+/// The key of a write of this number, where none is drawn from this many keys.
+pub(super) fn key_of_write(number: u64, keys: usize) -> Key {
+    let keys = u64::try_from(keys.max(2)).expect("a count fits 64 bits");
+    key(usize::try_from(number % keys).expect("less than a count"))
+}
+
 /// A third of the keys share a tag, so that batches of one partition come up too.
 fn key(number: usize) -> Key {
     Key::plain(if number.is_multiple_of(3) {
