@@ -97,6 +97,15 @@ bugs! {
     BatchLeftHalf = "batch-left-half",
     /// The log of a batch is deleted when its parts are sent, not when they are written. B1.
     BatchLogForgotten = "batch-log-forgotten",
+    /// Who finishes a batch goes by its own copy of the log, which nobody else may have: cut off
+    /// half way, others take the batch for done. B1.
+    BatchLogOfOne = "batch-log-of-one",
+    /// A part of a logged batch is refused where its id is known from another request, though
+    /// other parts are written. B1.
+    OwedPartRefused = "owed-part-refused",
+    /// Of two requests of one id a replica remembers the first: a part of a logged batch that came
+    /// under a used id is carried out whenever it comes. A1, T1.
+    OwedPartForgotten = "owed-part-forgotten",
     /// A group of puts is announced as durable when it is written, before it is synced. W1, D1.
     AckBeforeSync = "ack-before-sync",
     /// A failed sync is tried again and its success believed, though the pages were dropped. W1.
@@ -108,9 +117,18 @@ bugs! {
     CrcNotOverLength = "crc-not-over-length",
     /// A hole in the log counts as its torn end although a later record proves a sync. W3, D1.
     DamageTakenForTornTail = "damage-taken-for-torn-tail",
-    /// The log writes down what its newest segment says while that is still being written, and a
-    /// start believes it: after a loss of power it says more than the log holds. D1, O1.
+    /// The log writes down what its newest segment says before it makes that durable, and a start
+    /// believes it: after a loss of power it says more than the log holds. D1, O1.
     CheckpointNewerThanLog = "checkpoint-newer-than-log",
+    /// A compaction is listed before a later record proves what it counts on: where that rots at the
+    /// end of the log, it is taken for torn, and what replaced it is gone with it. D1.
+    CompactionNotProved = "compaction-not-proved",
+    /// A start removes what MANIFEST does not list before it knows that the list is on the disk. A
+    /// loss of power brings the older list back, and its files are gone. D1.
+    StraysRemovedFirst = "strays-removed-first",
+    /// What does not verify once counts as damaged, though the fault lay in the reading: the only
+    /// copy of a write gives way to what others have. D1.
+    DamageReadOnce = "damage-read-once",
     /// A compaction leaves out the first live record of each slice: an error by one. D1.
     CompactionDropsLive = "compaction-drops-live",
     /// A replica whose disk is full drops what it is sent, and acknowledges it. D1 and Q1.

@@ -25,6 +25,7 @@ use crate::causality::{Entry, NodeId, Object};
 use crate::hash::{Key, PartitionId, Token};
 use crate::limits::{SHARDS_MAX, UNDURABLE_BYTES_MAX};
 use crate::marks::sometimes;
+use crate::planted::{Bug, planted};
 
 /// A batch asks at most so many shards to hold.
 pub(super) const HOLD_QUESTIONS: usize = SHARDS_MAX as usize;
@@ -332,7 +333,7 @@ impl Shard {
 
 /// Whether a write was refused because its id belongs to another request.
 fn is_reuse(fault: &Fault) -> bool {
-    matches!(fault, Fault::RequestIdReused { .. })
+    matches!(fault, Fault::RequestIdReused { .. }) && !planted(Bug::OwedPartRefused)
 }
 
 impl Held {

@@ -18,6 +18,7 @@ use crate::causality::{Actor, Dot, Object};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::limits::{DENIALS_MAX, REQUEST_MEMORY_MS};
 use crate::marks::sometimes;
+use crate::planted::{Bug, planted};
 use crate::time::{Mono, Now};
 
 /// A write and the id that its client gave it.
@@ -187,6 +188,9 @@ impl Recent {
     pub(super) fn note(&mut self, token: Token, stamp: Stamp, now: Mono) {
         self.forget(now);
         let known = (name(stamp.id, token), stamp.print);
+        if planted(Bug::OwedPartForgotten) && self.is_done(token, stamp.id) {
+            return;
+        }
         if let Entry::Vacant(vacant) = self.known.entry(known) {
             vacant.insert(Became::of(&stamp));
             self.order.push_back((now.plus_ms(REQUEST_MEMORY_MS), known));

@@ -77,6 +77,11 @@ struct Group {
 }
 
 impl Append {
+    /// Whether a group is being written, and its sync has not begun.
+    pub(super) fn is_writing(&self) -> bool {
+        matches!(self.step, Step::Writing(_))
+    }
+
     /// Whether no operation is under way, and nothing waits for a segment with room.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.step, Step::Idle) && self.staged.is_none()
@@ -87,6 +92,10 @@ impl Log {
     /// The next operation of the write path.
     pub(super) fn begin_append(&mut self, now: Now) -> Option<DiskOp> {
         if let Step::Written(group) = std::mem::take(&mut self.append.step) {
+            if self.checkpoint_goes_first() {
+                self.append.step = Step::Written(group);
+                return None;
+            }
             return self.begin_sync(Some(group));
         }
         // It comes before what waits: under load something always does.
@@ -174,7 +183,7 @@ impl Log {
 
     /// Brings about what proves every record that says something. Returns whether that is done.
     pub(super) fn prove(&mut self, upto: u64) -> bool {
-        if self.proved_lsn >= upto {
+        if self.proved_lsn >= upto || planted(Bug::CompactionNotProved) {
             return true;
         }
         if self.synced_lsn < self.next_lsn {

@@ -7,9 +7,16 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::planted::{Bug, planted};
+
 /// What does not verify is read so often before it counts as damaged: the fault may lie in the
 /// reading, and what is taken for damaged is replaced by what other nodes have.
-pub(super) const READINGS_MAX: u8 = 4;
+const READINGS_MAX: u8 = 4;
+
+/// Whether what failed so often is read once more.
+pub(super) fn may_read_again(failed: u8) -> bool {
+    failed < READINGS_MAX && !planted(Bug::DamageReadOnce)
+}
 
 /// Matches a completion to its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

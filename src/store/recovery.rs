@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::border::{DamagedRegion, LogConfig, LogError};
 use super::codec::{to_u64, to_usize};
-use super::disk::{DiskDone, DiskError, DiskOp, FileName, READINGS_MAX};
+use super::disk::{DiskDone, DiskError, DiskOp, FileName, may_read_again};
 use super::harvest::Harvest;
 use super::scan::{self, Contents, Expected, Found};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, decode_manifest};
@@ -399,7 +399,7 @@ impl Recovery {
             Some(before) if before.found.len() > scanned.found.len() => before,
             Some(_) | None => scanned,
         };
-        if suspicious && !is_alike && failed < READINGS_MAX {
+        if suspicious && !is_alike && may_read_again(failed) {
             sometimes!("a suspicious segment was read again");
             let before = Some(better);
             self.step = Step::Segment(Reading { segment, length, before, failed, pieces: None });
@@ -565,6 +565,8 @@ impl Recovery {
             Step::Zero
         } else if !self.unsynced.is_empty() {
             Step::Sync
+        } else if planted(Bug::StraysRemovedFirst) && !self.strays.is_empty() {
+            Step::Remove
         } else {
             // Whoever died here may have left names that are on no disk yet, that of MANIFEST too:
             // no stray goes before it is certain that nothing will list it again, and nothing is

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::border::{DamagedRegion, Event, LogError, LogNote, Rotten};
 use super::codec::to_u64;
-use super::disk::{DiskDone, DiskError, DiskOp, FileName, READINGS_MAX};
+use super::disk::{DiskDone, DiskError, DiskOp, FileName, may_read_again};
 use super::log::{Held, Log};
 use super::record::{HEADER_BYTES, Header, verify};
 use super::segment::SEGMENT_HEADER_BYTES;
@@ -71,14 +71,22 @@ impl Log {
             return true;
         }
         let wants = |held: &&Held| self.is_sealed(held) && !held.damaged && !held.sidecar;
-        let newest =
-            self.active.filter(|_| planted(Bug::CheckpointNewerThanLog) && !self.append.is_idle());
+        let newest = self
+            .active
+            .filter(|_| planted(Bug::CheckpointNewerThanLog) && self.append.is_writing());
         let number = self.segments.values().find(wants).map(Held::number).or(newest);
         if let Some(held) = number.and_then(|number| self.segments.get(&number)) {
             let builder = SidecarBuilder::new(self.config.node, held.segment);
             self.upkeep.survey = Some(Survey::new(held.number(), Some(builder)));
         }
         number.is_some()
+    }
+
+    /// Whether a sync waits until the sidecar of what it is to make durable is there: never, but for
+    /// a planted bug.
+    pub(super) fn checkpoint_goes_first(&self) -> bool {
+        let survey = self.upkeep.survey.as_ref().filter(|_| planted(Bug::CheckpointNewerThanLog));
+        survey.is_some_and(|survey| !survey.is_scrub() && Some(survey.segment) == self.active)
     }
 
     /// Whether the scrub goes on, after choosing the segment that it reads next.
@@ -147,7 +155,7 @@ impl Log {
                 let bytes = match result {
                     Ok(DiskDone::Bytes(bytes)) => bytes,
                     // What cannot be read is a hole: zeros never verify.
-                    Ok(_) | Err(_) if is_last(failed) => vec![0; wanted].into(),
+                    Ok(_) | Err(_) if !may_read_again(failed + 1) => vec![0; wanted].into(),
                     Ok(DiskDone::Done | DiskDone::Files(_) | DiskDone::Space { .. }) | Err(_) => {
                         survey.step = Step::Read { at, bytes: wanted, failed: failed + 1 };
                         self.upkeep.survey = Some(survey);
@@ -246,7 +254,7 @@ impl Survey {
         while from + to_u64(at) < held.end {
             let offset = from + to_u64(at);
             let is_short = bytes.len() < wanted;
-            if at >= bytes.len() && !(is_short && is_last(failed)) {
+            if at >= bytes.len() && !(is_short && !may_read_again(failed + 1)) {
                 let failed = if is_short { failed + 1 } else { 0 };
                 return Some(Step::Read { at: offset, bytes: SLICE_BYTES, failed });
             }
@@ -269,7 +277,7 @@ impl Survey {
                 let bytes = whole.max(SLICE_BYTES);
                 return Some(Step::Read { at: offset, bytes, failed });
             }
-            if !is_last(failed) {
+            if !!may_read_again(failed + 1) {
                 return Some(Step::Read { at: offset, bytes: wanted, failed: failed + 1 });
             }
             // Records begin at multiples of eight; the next that verifies ends the damage.
@@ -285,11 +293,6 @@ impl Survey {
             self.damaged.push(start..end);
         }
     }
-}
-
-/// Whether what failed so often is not read again.
-fn is_last(failed: u8) -> bool {
-    failed + 1 >= READINGS_MAX
 }
 
 impl Step {

@@ -15,7 +15,7 @@ use super::border::{
 };
 use super::cache::{Cache, Cached, detach};
 use super::codec::{to_u64, to_usize};
-use super::disk::{DiskDone, DiskError, FileName, READINGS_MAX};
+use super::disk::{DiskDone, DiskError, FileName, may_read_again};
 use super::index::{Entry, Index, mark_of};
 use super::place::Place;
 use super::record::{Clocks, Header, Kind, Seed, decode_write, encode_write, fold, verify};
@@ -178,7 +178,7 @@ impl Store {
         let known = self.index.find(reading.token).iter().any(|entry| entry.place == reading.place);
         match record {
             Some(record) if known => self.keep(reading.place, Arc::new(record)),
-            None if known && reading.failed + 1 < READINGS_MAX => {
+            None if known && may_read_again(reading.failed + 1) => {
                 sometimes!("a record that did not verify was read again");
                 self.request(reading.token, reading.place, reading.failed + 1);
                 return None;

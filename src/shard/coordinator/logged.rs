@@ -150,7 +150,8 @@ impl Shard {
         // Strict: the log may have come to this node alone. Before a part is written a majority
         // holds it, so that who looks after this one cannot take the batch for done.
         let request = machine.about_log(turn, Op::Get { key: log });
-        let request = Request { level: Level::Strict, ..request };
+        let level = if planted(Bug::BatchLogOfOne) { request.level } else { Level::Strict };
+        let request = Request { level, ..request };
         let call = self.operations.call(id, LOG_QUESTION);
         let node = self.me().expect("a shard that holds a log knows its node");
         if self.begin_read(turn, Origin::Peer { node, call }, request).is_ok() {

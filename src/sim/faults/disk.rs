@@ -241,18 +241,20 @@ impl World {
         }
     }
 
-    /// Damage is found by who reads: some nodes are started anew soon after it.
+    /// Damage is found by who reads: some nodes are started anew soon after it. What rots while no
+    /// process is there may be the end of a log, which then looks torn.
     pub(super) fn draw_rot(&mut self) -> Vec<(u64, Fault)> {
         let place = self.draw_bad_disk();
         let rotting = self.draw_rotting();
-        let mut faults = vec![(0, Fault::Disk(place, DiskFault::Rot(rotting)))];
-        if self.chance.fault.random() {
-            let dies_us = self.chance.fault.random_range(1_000..500_000);
-            let back_us = dies_us + self.chance.fault.random_range(1_000..1_000_000);
-            faults.push((dies_us, Fault::Crash(place)));
-            faults.push((back_us, Fault::Start(place)));
+        let rot = Fault::Disk(place, DiskFault::Rot(rotting));
+        let dies_us = self.chance.fault.random_range(1_000..500_000);
+        let back_us = dies_us + self.chance.fault.random_range(1_000..1_000_000);
+        let (dies, starts) = ((dies_us, Fault::Crash(place)), (back_us, Fault::Start(place)));
+        match self.chance.fault.random_range(0..4_u8) {
+            0 | 1 => vec![(0, rot)],
+            2 => vec![(0, rot), dies, starts],
+            _ => vec![dies, (dies_us, rot), starts],
         }
-        faults
     }
 
     pub(super) fn draw_disk_error(&mut self) -> Vec<(u64, Fault)> {

@@ -124,13 +124,16 @@ impl World {
         let back_us = self.chance.fault.random_range(10_000..4_000_000);
         let mut faults = vec![(0, Fault::Crash(place))];
         let mut at_us = back_us;
-        // Now and then it dies again while it reads its log, or soon after, several times.
+        // Now and then it dies again while it reads its log, or soon after, several times; or its
+        // power goes, and what the life before had not synced goes too.
         let again = self.chance.fault.random_range(0..12_u64).saturating_sub(8);
         for _ in 0..again {
             faults.push((at_us, Fault::Start(place)));
             let lives_us = [2_000, 50_000, 1_000_000][self.chance.fault.random_range(0..3)];
             at_us += self.chance.fault.random_range(500..lives_us);
-            faults.push((at_us, Fault::Crash(place)));
+            let has_power: bool = self.chance.fault.random();
+            let dies = if has_power { Fault::Crash(place) } else { Fault::PowerLoss(vec![place]) };
+            faults.push((at_us, dies));
             at_us += self.chance.fault.random_range(10_000..700_000);
         }
         faults.push((at_us, Fault::Start(place)));
