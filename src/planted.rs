@@ -120,8 +120,8 @@ bugs! {
     /// The log writes down what its newest segment says before it makes that durable, and a start
     /// believes it: after a loss of power it says more than the log holds. D1, O1.
     CheckpointNewerThanLog = "checkpoint-newer-than-log",
-    /// A compaction is listed before a later record proves what it counts on: where that rots at the
-    /// end of the log, it is taken for torn, and what replaced it is gone with it. D1.
+    /// A compaction is listed before a later record proves what it counts on: where that rots at
+    /// the end of the log, it is taken for torn, and what replaced it is gone with it. D1.
     CompactionNotProved = "compaction-not-proved",
     /// A start removes what MANIFEST does not list before it knows that the list is on the disk. A
     /// loss of power brings the older list back, and its files are gone. D1.

@@ -420,9 +420,7 @@ impl World {
                 self.on_read_answer(client, &key, siblings, reader, answer);
             }
             Kind::Write { key, id, firm, is_foreign } => {
-                if fate == Fate::Acknowledged || self.clients[client].tries.is_none() {
-                    self.history.told(id, fate, self.now_us, firm);
-                }
+                self.on_written(client, &[id], firm, fate);
                 if fate == Fate::Acknowledged {
                     self.check_previous(&key, id, answer.previous);
                     self.check_acknowledged(&key, id, firm);
@@ -433,13 +431,7 @@ impl World {
                 }
                 self.clients[client].shown.remove(&key);
             }
-            Kind::Bulk { ids, firm, .. } => {
-                if fate == Fate::Acknowledged || self.clients[client].tries.is_none() {
-                    for id in ids {
-                        self.history.told(id, fate, self.now_us, firm);
-                    }
-                }
-            }
+            Kind::Bulk { ids, firm, .. } => self.on_written(client, &ids, firm, fate),
             Kind::Look(look) => {
                 if let Some(next) = self.on_look(look, &answer) {
                     return self.go_on(client, next, pending.expect);
@@ -463,6 +455,15 @@ impl World {
     fn check_previous(&mut self, key: &Key, id: WriteId, previous: Option<String>) {
         if let Some(value) = previous {
             self.history.replaced(self.partition(key), key, id, &Bytes::from(value));
+        }
+    }
+
+    /// The history hears of a write, unless its client sends it again and so knows no end yet.
+    fn on_written(&mut self, client: usize, ids: &[WriteId], firm: bool, fate: Fate) {
+        if fate == Fate::Acknowledged || self.clients[client].tries.is_none() {
+            for &id in ids {
+                self.history.told(id, fate, self.now_us, firm);
+            }
         }
     }
 

@@ -165,17 +165,31 @@ impl Ledger {
         bytes: &[u8],
     ) -> Option<Vec<Event>> {
         let shelf = self.shelves.get(&(place, file))?;
-        let mut events = Vec::new();
-        for found in shelf.segment.records(bytes, offset) {
-            match found.contents {
-                InspectedKind::Key(record) => {
-                    events.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
-                }
-                InspectedKind::Clock(_) | InspectedKind::Control => return None,
-                InspectedKind::Commit | InspectedKind::Noop => {}
-            }
-        }
-        Some(events)
+        events_in(shelf.segment.records(bytes, offset).iter())
+    }
+
+    /// The events of the groups that a start will take for torn, and not for damaged, once these
+    /// bytes of a file are: those at the end of the log of which no later record proves that they
+    /// were synced. `None` = something that matters would go with them.
+    pub(super) fn torn_by(
+        &self,
+        place: Place,
+        file: FileName,
+        bytes: &Range<u64>,
+    ) -> Option<Vec<Event>> {
+        // One that was made and not used yet proves nothing.
+        let appended = self
+            .shelves_of(place)
+            .filter(|(_, shelf)| !shelf.segment.is_cold() && !shelf.records.is_empty());
+        let Some((_, shelf)) = appended.last().filter(|(newest, _)| *newest == file) else {
+            return Some(Vec::new());
+        };
+        let after_sync = shelf.records.values().filter(|record| record.after_sync);
+        let proved = after_sync.map(|record| record.group).max().unwrap_or(0);
+        let touched = self.touched(place, file, bytes.clone())?;
+        let torn = touched.iter().map(|record| record.group).filter(|&group| group >= proved).min();
+        let Some(torn) = torn else { return Some(Vec::new()) };
+        events_in(shelf.records.values().filter(|record| record.group >= torn))
     }
 
     /// A disk said that it has stored these events, and has not: nobody can know.
@@ -340,4 +354,19 @@ impl Shelf {
             });
         }
     }
+}
+
+/// The events that records hold; `None` = one of them holds something else that matters.
+fn events_in<'a>(records: impl Iterator<Item = &'a Inspected>) -> Option<Vec<Event>> {
+    let mut events = Vec::new();
+    for found in records {
+        match &found.contents {
+            InspectedKind::Key(record) => {
+                events.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
+            }
+            InspectedKind::Clock(_) | InspectedKind::Control => return None,
+            InspectedKind::Commit | InspectedKind::Noop => {}
+        }
+    }
+    Some(events)
 }

@@ -22,6 +22,10 @@ pub struct Inspected {
     pub length: u64,
     /// Its number in the log.
     pub lsn: u64,
+    /// Number of the first record of its group; only in a segment that was appended to.
+    pub group: u64,
+    /// Whether it proves that every group before its own was synced.
+    pub after_sync: bool,
     /// What it is.
     pub contents: InspectedKind,
 }
@@ -50,7 +54,10 @@ pub enum InspectedKind {
 
 /// What makes the checksums of a segment file, if `head` begins with its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InspectedSegment(Seed);
+pub struct InspectedSegment {
+    seed: Seed,
+    is_cold: bool,
+}
 
 impl InspectedSegment {
     /// Bytes in front of the first record.
@@ -61,7 +68,12 @@ impl InspectedSegment {
     /// Of the file of this number; `None` = its header is damaged, or of another node.
     pub fn of(head: &[u8], number: u32, node: NodeId) -> Option<Self> {
         let segment = Segment::decode_header(head, number, to_u64(head.len()), node).ok()??;
-        Some(Self(segment.seed()))
+        Some(Self { seed: segment.seed(), is_cold: segment.cold })
+    }
+
+    /// Whether a compaction wrote it: nothing is appended to it.
+    pub fn is_cold(self) -> bool {
+        self.is_cold
     }
 
     /// Every record that verifies from `offset` of the file on, `bytes` being what stands there.
@@ -71,11 +83,17 @@ impl InspectedSegment {
         let mut at = 0;
         while at + HEADER_BYTES <= bytes.len() {
             let place = offset + to_u64(at);
-            if let Some(header) = verify(&bytes[at..], self.0, place) {
+            if let Some(header) = verify(&bytes[at..], self.seed, place) {
                 let length = header.bytes();
                 if let Some(contents) = contents(&header, &bytes[at..at + length]) {
-                    let (lsn, length) = (header.lsn, to_u64(length));
-                    records.push(Inspected { offset: place, length, lsn, contents });
+                    records.push(Inspected {
+                        offset: place,
+                        length: to_u64(length),
+                        lsn: header.lsn,
+                        group: header.group(),
+                        after_sync: header.after_sync,
+                        contents,
+                    });
                 }
                 at += length;
             } else if bytes[at..].starts_with(&ZEROS) {

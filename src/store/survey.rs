@@ -82,8 +82,8 @@ impl Log {
         number.is_some()
     }
 
-    /// Whether a sync waits until the sidecar of what it is to make durable is there: never, but for
-    /// a planted bug.
+    /// Whether a sync waits until the sidecar of what it is to make durable is there: never, but
+    /// for a planted bug.
     pub(super) fn checkpoint_goes_first(&self) -> bool {
         let survey = self.upkeep.survey.as_ref().filter(|_| planted(Bug::CheckpointNewerThanLog));
         survey.is_some_and(|survey| !survey.is_scrub() && Some(survey.segment) == self.active)
@@ -254,7 +254,7 @@ impl Survey {
         while from + to_u64(at) < held.end {
             let offset = from + to_u64(at);
             let is_short = bytes.len() < wanted;
-            if at >= bytes.len() && !(is_short && !may_read_again(failed + 1)) {
+            if at >= bytes.len() && (!is_short || may_read_again(failed + 1)) {
                 let failed = if is_short { failed + 1 } else { 0 };
                 return Some(Step::Read { at: offset, bytes: SLICE_BYTES, failed });
             }
@@ -277,7 +277,7 @@ impl Survey {
                 let bytes = whole.max(SLICE_BYTES);
                 return Some(Step::Read { at: offset, bytes, failed });
             }
-            if !!may_read_again(failed + 1) {
+            if may_read_again(failed + 1) {
                 return Some(Step::Read { at: offset, bytes: wanted, failed: failed + 1 });
             }
             // Records begin at multiples of eight; the next that verifies ends the damage.

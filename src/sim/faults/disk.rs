@@ -138,12 +138,16 @@ impl World {
                 | Rotting::Sealed => offset..offset + 1,
             };
             let last = bytes.end - 1;
+            let Some(torn) = self.ledger.torn_by(place, file, &bytes) else { continue };
             if self.ledger.is_settled(place, file, last) && self.may_damage(place, file, &bytes) {
                 if rotting == Rotting::Sector {
                     self.machines[place].disk.blank(file, &bytes);
                 } else {
                     self.machines[place].disk.rot(file, offset, chance.random());
                 }
+                // What looks torn is gone, and no node can know that it ever was there.
+                self.ledger.was_told_a_lie(place, &torn);
+                self.history.were_not_stored(torn);
                 self.ledger.spoil(place, file, &bytes);
                 self.tally.rotten_bits += 1;
                 self.trace.note(self.now_us, Some(place), "rot", &offset.to_le_bytes(), || {
