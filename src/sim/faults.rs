@@ -11,7 +11,7 @@ mod process;
 pub use catalogue::{Area, CATALOGUE, Kind, Part, Shape};
 pub use client::ClientFault;
 pub(super) use disk::Trouble;
-pub use disk::{Astray, DiskFault, Rotting};
+pub use disk::{Astray, Death, DiskFault, Rotting};
 pub use network::LinkFault;
 pub use process::NodeFault;
 

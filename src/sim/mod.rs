@@ -58,8 +58,8 @@ mod world;
 pub use disk::{Damage, DiskFaults, Instead, SECTOR_BYTES, SimDisk};
 pub use facts::{Facts, Parcel, Told};
 pub use faults::{
-    Area, Astray, CATALOGUE, ClientFault, DiskFault, Fault, Kind, LinkFault, NodeFault, Part,
-    Rotting, Shape,
+    Area, Astray, CATALOGUE, ClientFault, Death, DiskFault, Fault, Kind, LinkFault, NodeFault,
+    Part, Rotting, Shape,
 };
 pub use file::Complaint;
 pub use network::{Copy, Network, NetworkFaults, Place};

@@ -57,7 +57,10 @@ impl World {
         let result = self.machines[place].disk.perform(op, chance);
         let disk = &self.machines[place].disk;
         match change {
-            Change::Gone(file) => self.ledger.on_remove(place, file),
+            Change::Gone(file) => {
+                self.ledger.on_remove(place, file);
+                self.on_name(place);
+            }
             Change::Written(file, bytes) => self.ledger.on_write(place, file, &bytes),
             Change::Synced(file) if result.is_ok() => {
                 for (partition, dot) in self.ledger.on_sync(place, node, disk, file) {
@@ -66,6 +69,7 @@ impl World {
             }
             Change::Renamed(from, to) if result.is_ok() => {
                 self.ledger.on_rename(place, from, to);
+                self.on_name(place);
             }
             Change::Synced(_) | Change::Renamed(..) | Change::Nothing => {}
         }

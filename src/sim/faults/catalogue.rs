@@ -4,7 +4,7 @@
 //! that waits stays out of random runs: the code that guards against it is not there yet, and no
 //! oracle is weakened for it.
 
-use super::{Astray, ClientFault, DiskFault, Fault, LinkFault, NodeFault, Rotting};
+use super::{Astray, ClientFault, Death, DiskFault, Fault, LinkFault, NodeFault, Rotting};
 use crate::sim::network::Place;
 
 /// One fault of [`CATALOGUE`].
@@ -82,6 +82,7 @@ pub enum Part {
 const NODE: (&str, Shape) = ("node", Shape::Node);
 const SPAN: (&str, Shape) = ("for", Shape::Time);
 const ROTTING: &[&str] = &["anywhere", "record", "newest", "header", "sector", "sealed"];
+const DEATHS: &[&str] = &["crash", "power_loss"];
 
 /// Every fault.
 pub const CATALOGUE: &[Kind] = &[
@@ -224,6 +225,19 @@ pub const CATALOGUE: &[Kind] = &[
         area: Area::Disk,
         does: "the operation of this number from now on fails, 1 being the next",
         fields: &[NODE, ("call", Shape::Number)],
+        waits_for: None,
+    },
+    Kind {
+        name: "die_at_name",
+        area: Area::Disk,
+        does: "a node goes down once so many names of files have changed, a file that is \
+               made included, and comes back after a while: its process dies, or its power goes",
+        fields: &[
+            NODE,
+            ("change", Shape::Number),
+            ("how", Shape::Word(DEATHS)),
+            ("back", Shape::Time),
+        ],
         waits_for: None,
     },
     Kind {
@@ -377,6 +391,10 @@ impl DiskFault {
         match *self {
             Self::Rot(rotting) => ("rot", vec![Part::Word(rotting.name())]),
             Self::Error(call) => ("disk_error", vec![Part::Number(call)]),
+            Self::Death(Death { after, has_no_power, back_us }) => {
+                let how = Part::Word(DEATHS[usize::from(has_no_power)]);
+                ("die_at_name", vec![Part::Number(after), how, Part::Time(back_us)])
+            }
             Self::Astray(Astray::Lost) => ("lost_write", Vec::new()),
             Self::Astray(Astray::Misdirected) => ("misdirected_write", Vec::new()),
             Self::LoseFile => ("lost_file", Vec::new()),
@@ -394,6 +412,10 @@ impl DiskFault {
         Some(match (name, parts) {
             ("rot", [Part::Word(word)]) => Self::Rot(Rotting::of(word)?),
             ("disk_error", [Part::Number(call)]) => Self::Error(*call),
+            ("die_at_name", [Part::Number(after), Part::Word(how), Part::Time(back_us)]) => {
+                let has_no_power = *how == DEATHS[1];
+                Self::Death(Death { after: *after, has_no_power, back_us: *back_us })
+            }
             ("lost_write", []) => Self::Astray(Astray::Lost),
             ("misdirected_write", []) => Self::Astray(Astray::Misdirected),
             ("lost_file", []) => Self::LoseFile,

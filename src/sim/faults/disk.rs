@@ -1,5 +1,7 @@
 //! What goes wrong with a disk.
 
+use std::collections::VecDeque;
+
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
@@ -7,7 +9,7 @@ use super::Fault;
 use crate::sim::chance::Family;
 use crate::sim::disk::SECTOR_BYTES;
 use crate::sim::network::Place;
-use crate::sim::world::World;
+use crate::sim::world::{Happening, World};
 use crate::store::FileName;
 use crate::store::inspect::Inspected;
 
@@ -21,6 +23,8 @@ pub enum DiskFault {
     Rot(Rotting),
     /// The operation of this number from now on fails, 1 being the next.
     Error(u64),
+    /// Its node goes down once so many names of files have changed.
+    Death(Death),
     /// The next write is acknowledged, and lost or gone elsewhere.
     Astray(Astray),
     /// A log segment is gone.
@@ -52,6 +56,18 @@ pub enum Astray {
     Misdirected,
 }
 
+/// How a node goes down in the middle of a change of names, which no time that is drawn would meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// Files made, renamed or removed until then, at least 1. They are counted from the death before, where
+    /// one is due already.
+    pub after: u64,
+    /// Whether its power goes, and not its process alone.
+    pub has_no_power: bool,
+    /// How long it stays down, in microseconds.
+    pub back_us: u64,
+}
+
 /// Where a bit rots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotting {
@@ -70,7 +86,7 @@ pub enum Rotting {
 }
 
 /// What is wrong with a disk for a while.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::sim) struct Trouble {
     pub(in crate::sim) full_until_us: u64,
     slow_until_us: u64,
@@ -78,6 +94,8 @@ pub(in crate::sim) struct Trouble {
     pub(in crate::sim) stuck_until_us: u64,
     /// What becomes of the next write that the budget allows.
     pub(in crate::sim) astray: Option<Astray>,
+    /// How its node goes down, one time after the other.
+    deaths: VecDeque<Death>,
 }
 
 impl Trouble {
@@ -103,6 +121,7 @@ impl World {
                 self.tally.disk_errors += 1;
                 machine.disk.fail_call(nth);
             }
+            DiskFault::Death(death) => machine.trouble.deaths.push_back(death),
             DiskFault::Astray(astray) => machine.trouble.astray = Some(astray),
             DiskFault::LoseFile => self.lose_file(place),
             DiskFault::Full { room, span_us } => {
@@ -120,6 +139,21 @@ impl World {
                 machine.trouble.stuck_until_us = now_us + span_us;
             }
         }
+    }
+
+    /// A name has changed in the directory of a node, which may be the end of it.
+    pub(in crate::sim) fn on_name(&mut self, place: Place) {
+        let deaths = &mut self.machines[place].trouble.deaths;
+        let Some(death) = deaths.front_mut() else { return };
+        death.after = death.after.saturating_sub(1);
+        if death.after > 0 {
+            return;
+        }
+        let Death { has_no_power, back_us, .. } = *death;
+        deaths.pop_front();
+        let dies = if has_no_power { Fault::PowerLoss(vec![place]) } else { Fault::Crash(place) };
+        self.schedule(0, Happening::Fault(dies));
+        self.schedule(back_us, Happening::Fault(Fault::Start(place)));
     }
 
     fn rot(&mut self, place: Place, rotting: Rotting) {
@@ -259,6 +293,19 @@ impl World {
             2 => vec![(0, rot), dies, starts],
             _ => vec![dies, (dies_us, rot), starts],
         }
+    }
+
+    /// Two deaths follow each other: the first life leaves names that are on no disk yet, and the
+    /// next one may lose them while it puts its directory in order.
+    pub(super) fn draw_deaths(&mut self) -> Vec<(u64, Fault)> {
+        let place = self.draw_place();
+        let deaths = [8, 4].map(|most| {
+            let after = self.chance.fault.random_range(1..=most);
+            let has_no_power = self.chance.fault.random();
+            let back_us = self.chance.fault.random_range(1_000..1_000_000);
+            DiskFault::Death(Death { after, has_no_power, back_us })
+        });
+        deaths.map(|death| (0, Fault::Disk(place, death))).to_vec()
     }
 
     pub(super) fn draw_disk_error(&mut self) -> Vec<(u64, Fault)> {

@@ -122,6 +122,9 @@ impl World {
     pub(super) fn draw_crash(&mut self) -> Vec<(u64, Fault)> {
         let place = self.draw_place();
         let back_us = self.chance.fault.random_range(10_000..4_000_000);
+        if self.chance.fault.random_range(0..6_u8) == 0 {
+            return self.draw_deaths();
+        }
         let mut faults = vec![(0, Fault::Crash(place))];
         let mut at_us = back_us;
         // Now and then it dies again while it reads its log, or soon after, several times; or its

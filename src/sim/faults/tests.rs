@@ -1,6 +1,6 @@
 //! Each fault does what it says, seen in a small world without chance.
 
-use super::{Astray, ClientFault, DiskFault, Fault, LinkFault, NodeFault, Rotting};
+use super::{Astray, ClientFault, Death, DiskFault, Fault, LinkFault, NodeFault, Rotting};
 use crate::api::Level;
 use crate::hash::Key;
 use crate::sim::network::Place;
@@ -116,6 +116,22 @@ fn a_slow_disk_takes_its_time_and_an_error_ends_the_process() {
     world.on_fault(Fault::Disk(1, DiskFault::Error(1)));
     world.run_until(9_000_000);
     assert_eq!(world.tally.ended, 1);
+}
+
+#[test]
+fn a_node_goes_down_at_the_name_that_was_told_and_comes_back() {
+    let mut world = world();
+    let death = Death { after: 2, has_no_power: false, back_us: 500_000 };
+    world.on_fault(Fault::Disk(1, DiskFault::Death(death)));
+    let life = world.machines[1].life;
+    world.on_name(1);
+    world.run_until(world.now_us + 1);
+    assert!(world.machines[1].process.is_some(), "it was the first name");
+    world.on_name(1);
+    world.run_until(world.now_us + 1);
+    assert!(world.machines[1].process.is_none());
+    world.run_until(world.now_us + 1_000_000);
+    assert!(world.machines[1].life > life, "it is back");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::sim::faults::{Astray, ClientFault, DiskFault, Fault, LinkFault, NodeFault, Rotting};
+use crate::sim::faults::{
+    Astray, ClientFault, Death, DiskFault, Fault, LinkFault, NodeFault, Rotting,
+};
 use crate::sim::options::Options;
 use crate::sim::run::Outcome;
 
@@ -136,6 +138,10 @@ fn disk_fault_in_words(fault: &DiskFault) -> String {
             | Rotting::Header
             | Rotting::Sealed,
         ) => String::from("a bit rots"),
+        DiskFault::Death(Death { after, has_no_power, .. }) => {
+            let how = if *has_no_power { "loses power" } else { "dies" };
+            format!("{how} once {after} names have changed")
+        }
         DiskFault::Error(number) => format!("disk fails, in {number} operations"),
         DiskFault::Astray(Astray::Lost) => String::from("the next write is lost"),
         DiskFault::Astray(Astray::Misdirected) => String::from("the next write goes astray"),
