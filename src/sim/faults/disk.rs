@@ -59,8 +59,8 @@ pub enum Astray {
 /// How a node goes down in the middle of a change of names, which no time that is drawn would meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
-    /// Files made, renamed or removed until then, at least 1. They are counted from the death before, where
-    /// one is due already.
+    /// Files made, renamed or removed until then, at least 1. They are counted from the death
+    /// before, where one is due already.
     pub after: u64,
     /// Whether its power goes, and not its process alone.
     pub has_no_power: bool,
@@ -299,9 +299,9 @@ impl World {
     /// next one may lose them while it puts its directory in order.
     pub(super) fn draw_deaths(&mut self) -> Vec<(u64, Fault)> {
         let place = self.draw_place();
-        let deaths = [8, 4].map(|most| {
+        let deaths = [(8, 1), (3, 3)].map(|(most, powers)| {
             let after = self.chance.fault.random_range(1..=most);
-            let has_no_power = self.chance.fault.random();
+            let has_no_power = self.chance.fault.random_range(0..4) < powers;
             let back_us = self.chance.fault.random_range(1_000..1_000_000);
             DiskFault::Death(Death { after, has_no_power, back_us })
         });

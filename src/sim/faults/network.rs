@@ -38,7 +38,7 @@ impl World {
         let border = self.chance.fault.random_range(1..nodes.max(2));
         let (one, other) = places.split_at(border.min(nodes));
         let halves = || Fault::Partition(vec![one.to_vec(), other.to_vec()]);
-        let fault = match self.chance.fault.random_range(0..7_u8) {
+        let fault = match self.chance.fault.random_range(0..8_u8) {
             0 if nodes > 1 => Fault::OneWay(places[0], places[1]),
             1 if !other.is_empty() => {
                 let bridge = other[0];
@@ -52,6 +52,7 @@ impl World {
             ),
             3 => Fault::Partition(vec![vec![places[0]], places[1..].to_vec()]),
             4 => return self.flapping(&halves()),
+            5 => return self.alone_twice(places[0], &places[1..]),
             _ => halves(),
         };
         vec![(0, fault), (heals_us, Fault::Heal)]
@@ -67,6 +68,21 @@ impl World {
             faults.push((at_us, Fault::Heal));
             at_us += self.chance.fault.random_range(20_000..800_000);
         }
+        faults
+    }
+
+    /// A node is cut off, dies there, comes back to the others, and is cut off again before it has
+    /// told them all that it did alone.
+    fn alone_twice(&mut self, place: Place, others: &[Place]) -> Vec<(u64, Fault)> {
+        let alone = Fault::Partition(vec![vec![place], others.to_vec()]);
+        let ends = [Fault::Crash(place), Fault::Heal, Fault::Start(place), alone.clone()];
+        let mut faults = vec![(0, alone)];
+        let mut at_us = 0;
+        for fault in ends {
+            at_us += self.chance.fault.random_range(1_000..2_500_000);
+            faults.push((at_us, fault));
+        }
+        faults.push((at_us + self.chance.fault.random_range(300_000..3_000_000), Fault::Heal));
         faults
     }
 
