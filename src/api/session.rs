@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Access, Level, WriteContext};
 use crate::causality::Dot;
-use crate::hash::Key;
+use crate::hash::{Key, Token};
 use crate::limits::{SESSION_SHOWN_KEYS_MAX, SESSION_SHOWN_MS};
 use crate::time::Mono;
 
@@ -18,40 +18,44 @@ pub struct Session {
     pub level: Level,
     /// What it may do.
     pub access: Access,
-    shown: VecDeque<(Key, Dot, Mono)>,
+    shown: Shown,
+}
+
+/// The values that were shown, the oldest first.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    /// The tokens of the keys, by themselves: each read and each write searches them.
+    tokens: VecDeque<Token>,
+    values: VecDeque<(Key, Dot, Mono)>,
 }
 
 impl Session {
     /// A plain read of `key` showed the value of `dot`. A read that found nothing is not noted:
     /// clients that fill a cache would breed siblings.
     pub fn note_shown(&mut self, key: &Key, dot: Dot, now: Mono) {
-        self.shown.retain(|(other, ..)| other != key);
-        if self.shown.len() == SESSION_SHOWN_KEYS_MAX {
-            self.shown.pop_front();
+        self.shown.take(key);
+        if self.shown.values.len() == SESSION_SHOWN_KEYS_MAX {
+            self.shown.remove(0);
         }
         // A copy: the key may be a slice of all that the connection sent with it.
         let bytes = Bytes::copy_from_slice(&key.bytes);
-        self.shown.push_back((Key { bytes, ..*key }, dot, now));
+        self.shown.tokens.push_back(key.token);
+        self.shown.values.push_back((Key { bytes, ..*key }, dot, now));
     }
 
     /// The context of a plain write of `key`: what was shown of it within the last minute, which
     /// this write uses up, or else everything that its leader holds.
     pub fn take_context(&mut self, key: &Key, now: Mono) -> WriteContext {
-        let Some(index) = self.shown.iter().position(|(other, ..)| other == key) else {
-            return WriteContext::Known;
-        };
-        let (_, dot, at) = self.shown.remove(index).expect("the search found this index");
-        if now.ms_since(at) <= SESSION_SHOWN_MS {
-            WriteContext::Shown(dot)
-        } else {
-            WriteContext::Known
+        match self.shown.take(key) {
+            Some((dot, at)) if now.ms_since(at) <= SESSION_SHOWN_MS => WriteContext::Shown(dot),
+            Some(_) | None => WriteContext::Known,
         }
     }
 
     /// A write of `key` that took its context from elsewhere. It uses up what was shown all the
     /// same: else the next plain write would become a sibling of this connection's own value.
     pub fn note_written(&mut self, key: &Key) {
-        self.shown.retain(|(other, ..)| other != key);
+        self.shown.take(key);
     }
 
     /// A connection with this standing, which was shown nothing yet.
@@ -64,6 +68,20 @@ impl Session {
         let mut access = std::mem::take(&mut self.access);
         access.forget();
         *self = Self::new(access);
+    }
+}
+
+impl Shown {
+    /// Takes out what was shown of a key, and when.
+    fn take(&mut self, key: &Key) -> Option<(Dot, Mono)> {
+        let mut tokens = self.tokens.iter().zip(&self.values);
+        let index = tokens.position(|(&token, (other, ..))| token == key.token && other == key)?;
+        self.remove(index).map(|(_, dot, at)| (dot, at))
+    }
+
+    fn remove(&mut self, index: usize) -> Option<(Key, Dot, Mono)> {
+        self.tokens.remove(index);
+        self.values.remove(index)
     }
 }
 
