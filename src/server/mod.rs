@@ -19,6 +19,7 @@ mod identity;
 mod injection;
 mod link_control;
 mod links;
+mod log_seat;
 mod log_thread;
 mod mailbox;
 mod memory;

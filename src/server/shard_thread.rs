@@ -261,7 +261,7 @@ impl Shell {
     /// Hands out what a turn made.
     fn deliver(&self, now: Now, turn: &mut Turn) {
         if let Some(batch) = turn.batch.take() {
-            self.shared.log.put(self.id, batch);
+            self.shared.log.put(&self.shared, self.id, batch);
         }
         for read in turn.reads.drain(..) {
             self.shared.readers.read(self.id, read);
