@@ -248,6 +248,94 @@ fn a_stopped_node_ends_well_and_keeps_everything() {
     assert_eq!(nodes[0].json().call(&json!({"cmd": "COUNT"}))["count"], 100);
 }
 
+/// Sidecars are derived: a start that finds some empty, cut short or gone reads the log instead.
+#[test]
+fn a_start_without_sidecars_or_with_empty_ones_finds_everything() {
+    const KEYS: usize = 4_000;
+    let mut node = Node::new("n1");
+    node.options(&["--segment-bytes", "1048576", "--allow-fault-injection"]);
+    node.start();
+    node.wait_ready();
+    let mut client = node.json();
+    let value = |key: usize| format!("{key} {}", "x".repeat(1_000));
+    for first in (0..KEYS).step_by(100) {
+        // Each asks for the fault with a chance of 1 %, so that each segment is as good as sure
+        // of it; the last ones do not.
+        let debug = first < KEYS / 2;
+        let lines: Vec<String> = (first..first + 100)
+            .map(|key| {
+                let request = json!({
+                    "cmd": "SET", "key": format!("k{key}"), "value": value(key), "debug": debug
+                });
+                format!("{request}\n")
+            })
+            .collect();
+        client.send(lines.concat().as_bytes());
+        for _ in 0..100 {
+            let reply = client.reply();
+            assert_eq!(reply["ok"], true, "{reply}");
+        }
+    }
+    let gone = client.call(&json!({"cmd": "DELETE", "key": "k0"}));
+    assert_eq!(gone["deleted"], true, "{gone}");
+    wait_for_sidecars(&node);
+    node.kill();
+    let sidecars = sidecars(&node);
+    let (empty, whole): (Vec<_>, Vec<_>) =
+        sidecars.iter().partition(|path| std::fs::metadata(path).expect("it is there").len() == 0);
+    assert!(!empty.is_empty(), "debug left none of {sidecars:?} empty");
+    let [cut, lost, kept, ..] = &whole[..] else { panic!("too few are whole: {whole:?}") };
+    let bytes = std::fs::read(cut).expect("it can be read");
+    std::fs::write(cut, &bytes[..bytes.len() / 2]).expect("it can be written");
+    std::fs::remove_file(lost).expect("it can be removed");
+    let untouched = std::fs::read(kept).expect("it can be read");
+    // Every time the same: first with these, then with all empty, then with none at all.
+    for round in 0..3 {
+        node.start();
+        node.wait_ready();
+        let mut client = node.json();
+        assert_eq!(client.call(&json!({"cmd": "COUNT"}))["count"], KEYS - 1, "round {round}");
+        let reply = client.call(&json!({"cmd": "GET", "key": "k0"}));
+        assert_eq!(reply["error"], "Key not found", "round {round}: {reply}");
+        for key in 1..KEYS {
+            let reply = client.call(&json!({"cmd": "GET", "key": format!("k{key}")}));
+            assert_eq!(reply["value"], value(key).as_str(), "round {round}: k{key}");
+        }
+        // What was missing is made again, and what was whole is not.
+        wait_for_sidecars(&node);
+        node.kill();
+        assert_eq!(std::fs::read(kept).expect("it is there"), untouched, "round {round}");
+        for path in self::sidecars(&node) {
+            assert!(std::fs::metadata(&path).is_ok_and(|found| found.len() > 0), "{path:?}");
+            if round == 0 {
+                std::fs::write(&path, b"").expect("it can be written");
+            } else {
+                std::fs::remove_file(&path).expect("it can be removed");
+            }
+        }
+    }
+}
+
+/// The sidecars of a node, oldest first.
+fn sidecars(node: &Node) -> Vec<std::path::PathBuf> {
+    let folder = std::fs::read_dir(node.data.join("log")).expect("the log can be listed");
+    let mut found: Vec<_> = folder
+        .map(|entry| entry.expect("an entry can be read").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "idx"))
+        .collect();
+    found.sort();
+    found
+}
+
+fn wait_for_sidecars(node: &Node) {
+    let mut client = node.resp();
+    wait_for("the sidecars of all full segments", || {
+        let info = client.say("INFO storage");
+        let text = String::from_utf8_lossy(info.bytes()).into_owned();
+        text.contains("storage_sidecars_due:0\r\n").then_some(())
+    });
+}
+
 #[test]
 fn a_second_process_on_a_directory_is_refused_and_the_first_goes_on() {
     let nodes = Node::cluster(1, &[]);
