@@ -2,7 +2,8 @@
 # Keys are overwritten at random on a file system of limited size, for a given time; then the node
 # is killed and started again. Shows three figures and fails where one is beyond its bound:
 #   space    most bytes of the log, at most live bytes / 0.5 and the segments under way
-#   p99      of the writes, at most ten times their median
+#   p99      of the writes, at most ten times their median; beside it the same of a file to which
+#            the disk alone appends, for on a busy machine that is more than ten already
 #   restart  from the start of the process to the first read, less than 3 s
 #
 #   tests/show/upkeep.sh [SECONDS [KEYS]]      120 s and 1,000,000 keys; PEERAGE_FULL=1: one hour
@@ -99,6 +100,22 @@ def overwrite(part, spans):
     spans.put((counts, refused))
 
 
+def beside(spans):
+    """What the disk does without the node: appends and syncs, some fifty a second."""
+    end = time.monotonic() + SECONDS
+    spent = []
+    with open(os.path.join(os.path.dirname(FOLDER), "beside"), "wb", buffering=0) as file:
+        file.write(bytes(4 << 20))
+        os.fsync(file.fileno())
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            os.pwrite(file.fileno(), bytes(512), len(spent) % 8000 * 512)
+            os.fdatasync(file.fileno())
+            spent.append(int((time.monotonic() - begun) * 1e6))
+            time.sleep(0.02)
+    spans.put(sorted(spent))
+
+
 def info():
     link = connect()
     link.sendall(b"*2\r\n$4\r\nINFO\r\n$7\r\nstorage\r\n")
@@ -132,6 +149,9 @@ for worker in run(fill, ()):
         sys.exit("the node could not be filled")
 print(f"{KEYS:,} keys in {time.monotonic() - begun:.0f} s", flush=True)
 spans = multiprocessing.Queue()
+disk_spans = multiprocessing.Queue()
+disk = multiprocessing.Process(target=beside, args=(disk_spans,))
+disk.start()
 workers = run(overwrite, (spans,))
 end = time.monotonic() + SECONDS
 worst_moments = []
@@ -140,7 +160,8 @@ while time.monotonic() < end:
     held, live = log_bytes(), int(info()["storage_live_bytes"])
     worst_moments = [max([*worst_moments, (held - 2 * live, held, live)])]
 results = [spans.get() for _ in workers]
-for worker in workers:
+of_disk = disk_spans.get()
+for worker in [*workers, disk]:
     worker.join()
 counts = {}
 for part, _ in results:
@@ -169,6 +190,8 @@ print(f"segments compacted: {facts['storage_segments_compacted']}, write amplifi
 print(f"space: {held / 1e6:,.0f} MB of log, {live / 1e6:,.0f} MB live at the worst moment: "
       f"live / {live / held:.2f}")
 print(f"p99: {p99:,} us, median {p50:,} us, worst {worst:,} us: {p99 / p50:.1f} x the median")
+disk_p50, disk_p99 = (of_disk[int(len(of_disk) * share)] for share in (0.5, 0.99))
+print(f"the disk alone: p99 {disk_p99:,} us, median {disk_p50:,} us: {disk_p99 / disk_p50:.1f} x")
 wrong = []
 if refused:
     wrong.append("writes were refused")
