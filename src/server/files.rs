@@ -80,6 +80,14 @@ impl Files {
         }
     }
 
+    /// Reads what the system has in memory. `None` = a device may have to be waited for.
+    pub(crate) fn read_now(&self, file: FileName, offset: u64, length: u32) -> Option<Bytes> {
+        let handle = self.handle(file).ok()?;
+        let mut buffer = vec![0; usize::try_from(length).ok()?];
+        let read = read_without_waiting(&handle, offset, &mut buffer)?;
+        (read == buffer.len()).then(|| buffer.into())
+    }
+
     fn list(&self) -> DiskResult {
         let attempt = || -> io::Result<Vec<(FileName, u64)>> {
             let mut found = Vec::new();
@@ -197,6 +205,18 @@ fn read_up_to(file: &File, offset: u64, length: u32) -> io::Result<DiskDone> {
     Ok(DiskDone::Bytes(buffer.into()))
 }
 
+#[cfg(target_os = "linux")]
+fn read_without_waiting(file: &File, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    rustix::io::preadv2(file, &mut parts, offset, rustix::io::ReadWriteFlags::NOWAIT).ok()
+}
+
+/// Other systems cannot be asked for it.
+#[cfg(not(target_os = "linux"))]
+fn read_without_waiting(_: &File, _: u64, _: &mut [u8]) -> Option<usize> {
+    None
+}
+
 fn failure(path: &Path, error: &io::Error) -> DiskError {
     let kind = error.kind();
     if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
@@ -250,6 +270,20 @@ mod tests {
         assert_eq!(files.perform(end).unwrap(), DiskDone::Bytes(b"\0\0"[..].into()));
         let listed = files.perform(DiskOp::List).unwrap();
         assert_eq!(listed, DiskDone::Files(vec![(segment, 3_000_000)]));
+    }
+
+    #[test]
+    fn what_is_read_without_waiting_is_what_is_there_and_all_of_it() {
+        let (_folder, files) = files();
+        let file = FileName::Segment(1);
+        files.perform(DiskOp::Create { file, bytes: 100 }).unwrap();
+        let parts = vec![Bytes::from_static(b"abcdef")];
+        files.perform(DiskOp::Write { file, offset: 10, parts }).unwrap();
+        // Not every file system can do it.
+        let read = files.read_now(file, 9, 8);
+        assert!(read.is_none_or(|bytes| bytes == b"\0abcdef\0"[..]));
+        assert_eq!(files.read_now(file, 99, 2), None);
+        assert_eq!(files.read_now(FileName::Segment(2), 0, 1), None);
     }
 
     #[test]

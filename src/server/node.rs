@@ -252,6 +252,7 @@ impl Node {
     }
 
     fn start_log(&mut self, log: OpenLog) -> Result<(), StartError> {
+        self.shared.readers.open(log.files());
         for index in 0..READERS {
             let files = log.files();
             self.spawn(&format!("reader-{index}"), move |shared| readers::run(shared, &files))?;

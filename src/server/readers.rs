@@ -1,7 +1,12 @@
 //! The reader threads: cold records come from the disk here, so that no shard waits for one.
+//!
+//! What is not in the cache of a shard is often in that of the system. A short record of those the
+//! shard reads by itself, which costs less than to ask somebody else for it, twice.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
 
 use super::files::{DiskResult, Files};
 use super::shard_thread::Mail;
@@ -17,9 +22,13 @@ pub(crate) const READERS: usize = 2;
 /// slower than the disk must not find all of it in memory.
 const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Longest record that a shard reads by itself, in bytes: it may do so for a whole turn of inputs.
+const READ_NOW_BYTES_MAX: u32 = 8 * 1024;
+
 /// Reads that wait for a thread.
 #[derive(Debug, Default)]
 pub(crate) struct Readers {
+    files: OnceLock<Files>,
     waiting: Mutex<Waiting>,
     bell: Condvar,
 }
@@ -32,6 +41,18 @@ struct Waiting {
 }
 
 impl Readers {
+    /// Shards may read from these files from now on.
+    pub(crate) fn open(&self, files: Files) {
+        assert!(self.files.set(files).is_ok(), "a log is opened once");
+    }
+
+    /// The record, if it is short and the system has it in memory.
+    pub(crate) fn read_now(&self, request: &ReadRequest) -> Option<Bytes> {
+        let &ReadRequest { file, offset, length, .. } = request;
+        let files = self.files.get().filter(|_| length <= READ_NOW_BYTES_MAX)?;
+        files.read_now(file, offset, length)
+    }
+
     /// Asks for a record; the answer goes to the mailbox of the shard.
     pub(crate) fn read(&self, shard: ShardId, request: ReadRequest) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

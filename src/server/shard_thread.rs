@@ -37,7 +37,7 @@ use crate::cluster::View;
 use crate::limits::{INBOX_BYTES_MAX, INBOX_INPUTS_MAX, PRESSED_READ_BYTES, TURN_INPUTS_MAX};
 use crate::shard::message::Route;
 use crate::shard::{Input, Message, ShardId, Ticket};
-use crate::store::{LogNote, ReadId};
+use crate::store::{DiskDone, LogNote, ReadId, ReadRequest};
 use crate::time::Now;
 use crate::turn::{Turn, Worker};
 use crate::wire::{self, Facts};
@@ -173,6 +173,7 @@ async fn work(shell: Rc<Shell>, mut worker: Worker) {
         worker.turn(now, &mut taken, &mut turn);
         shell.shared.memory.set(shell.id, worker.memory_bytes(), shell.kept.get());
         shell.deliver(now, &mut turn);
+        shell.fetch(&mut worker, &mut turn.reads);
         shell.resume(now);
         if worker.has_work() || shell.has_work() {
             yield_now().await;
@@ -258,13 +259,23 @@ impl Shell {
         self.has_room()
     }
 
+    /// Gives the worker the records that can be read at once; the others are for the readers.
+    fn fetch(&self, worker: &mut Worker, reads: &mut Vec<ReadRequest>) {
+        for read in reads.drain(..) {
+            match self.shared.readers.read_now(&read) {
+                Some(bytes) => {
+                    self.shared.metrics.cold_reads.increment();
+                    worker.on_read(read.id, Ok(DiskDone::Bytes(bytes)));
+                }
+                None => self.shared.readers.read(self.id, read),
+            }
+        }
+    }
+
     /// Hands out what a turn made.
     fn deliver(&self, now: Now, turn: &mut Turn) {
         if let Some(batch) = turn.batch.take() {
             self.shared.log.put(&self.shared, self.id, batch);
-        }
-        for read in turn.reads.drain(..) {
-            self.shared.readers.read(self.id, read);
         }
         self.send(&mut turn.messages);
         let mut touched = self.touched.take();
