@@ -19,8 +19,9 @@ use crate::store::{DiskDone, DiskOp, ReadRequest};
 pub(crate) const READERS: usize = 2;
 
 /// Bytes that lie read in the mailbox of one shard before no more are read for it: a shard that is
-/// slower than the disk must not find all of it in memory.
-const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// slower than the disk must not find all of it in memory. It is also what one turn of a shard may
+/// find there and answer at once, while others wait: copying it takes about a millisecond.
+const FETCHED_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Longest record that a shard reads by itself, in bytes: it may do so for a whole turn of inputs.
 const READ_NOW_BYTES_MAX: u32 = 8 * 1024;

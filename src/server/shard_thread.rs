@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -326,8 +327,19 @@ impl Shell {
     }
 
     /// All clients of this thread.
-    pub(super) fn guests(&self) -> Vec<(u32, Rc<Guest>)> {
-        self.seats.borrow().guests().collect()
+    fn guests(&self) -> Vec<(u32, Rc<Guest>)> {
+        self.seats.borrow().guests(0..usize::MAX).collect()
+    }
+
+    /// Seats of this thread, free ones too.
+    pub(super) fn seats(&self) -> usize {
+        self.seats.borrow().seats.len()
+    }
+
+    /// The clients in `count` seats from `first` on. Many thousands at once would take so long
+    /// that others notice.
+    pub(super) fn guests_from(&self, first: usize, count: usize) -> Vec<(u32, Rc<Guest>)> {
+        self.seats.borrow().guests(first..first + count).collect()
     }
 
     /// Bytes that may be read from a client now; 0 = it waits until memory is free.
@@ -550,9 +562,14 @@ async fn serve(shell: Rc<Shell>, seat: u32, guest: Rc<Guest>, mut reader: OwnedR
 }
 
 impl Seats {
-    fn guests(&self) -> impl Iterator<Item = (u32, Rc<Guest>)> + '_ {
-        let guests = self.seats.iter().map(|(guest, _)| guest.clone());
-        (0..).zip(guests).filter_map(|(seat, guest)| Some((seat, guest?)))
+    fn guests(&self, among: Range<usize>) -> impl Iterator<Item = (u32, Rc<Guest>)> + '_ {
+        let end = among.end.min(self.seats.len());
+        let start = among.start.min(end);
+        let guests = self.seats[start..end].iter().map(|(guest, _)| guest.clone());
+        (start..end).zip(guests).filter_map(|(seat, guest)| {
+            let seat = u32::try_from(seat).expect("the number of clients is bounded");
+            Some((seat, guest?))
+        })
     }
 
     fn guest(&self, seat: u32) -> Option<Rc<Guest>> {

@@ -12,6 +12,7 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 use super::patience::{Overdue, Patience};
 use super::shard_thread::{Guest, Shell};
 use crate::limits::{PRESSED_READ_BYTES, SWEEP_MS};
+use crate::time::Now;
 
 /// Connections that are looked at before others have their turn.
 const LOOKS_AT_ONCE: usize = 128;
@@ -25,29 +26,38 @@ pub(super) async fn sweep(shell: Rc<Shell>) {
         looks.tick().await;
         let is_pressed = shell.is_pressed();
         let mut idling = Vec::new();
-        let guests = shell.guests();
-        for some in guests.chunks(LOOKS_AT_ONCE) {
-            for (seat, guest) in some {
-                look(&shell, *seat, guest, patience);
-                let now = shell.shared.clock.mono();
-                if is_pressed && guest.watch.borrow().is_idling(now) {
-                    idling.push((guest.kept.get(), Rc::clone(guest)));
+        for first in (0..shell.seats()).step_by(LOOKS_AT_ONCE) {
+            let now = shell.shared.clock.now();
+            for (seat, guest) in shell.guests_from(first, LOOKS_AT_ONCE) {
+                look(&shell, now, seat, &guest, patience);
+                if is_pressed && guest.watch.borrow().is_idling(now.mono) {
+                    idling.push((guest.kept.get(), guest));
                 }
             }
             yield_now().await;
         }
         relieve(&shell, idling);
-        if !shell.is_pressed() {
-            for (seat, guest) in guests.iter().filter(|(_, guest)| guest.is_held_back.take()) {
-                shell.settle(shell.shared.clock.now(), *seat, guest);
-                guest.bell.notify_one();
-            }
-        }
+        resume(&shell).await;
     }
 }
 
-fn look(shell: &Shell, seat: u32, guest: &Guest, patience: Patience) {
-    let now = shell.shared.clock.now();
+/// Lets those go on who waited for memory, as long as there is some.
+async fn resume(shell: &Shell) {
+    for first in (0..shell.seats()).step_by(LOOKS_AT_ONCE) {
+        for (seat, guest) in shell.guests_from(first, LOOKS_AT_ONCE) {
+            if shell.is_pressed() {
+                return;
+            }
+            if guest.is_held_back.take() {
+                shell.settle(shell.shared.clock.now(), seat, &guest);
+                guest.bell.notify_one();
+            }
+        }
+        yield_now().await;
+    }
+}
+
+fn look(shell: &Shell, now: Now, seat: u32, guest: &Guest, patience: Patience) {
     let sight = guest.client.borrow().sight();
     let Some(overdue) = guest.watch.borrow_mut().look(now.mono, sight, patience) else { return };
     shell.shared.metrics.connections_overdue.increment();
