@@ -103,6 +103,7 @@ pub const NAMES: &[&str] = &[
     // Compaction.
     "a compaction moved a live record",
     "a compaction dropped a dead record",
+    "a compaction kept the id of a request",
     "a compaction kept a delete that still matters",
     "a record changed while a compaction moved it",
     "a compaction gave a damaged segment up",

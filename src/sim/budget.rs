@@ -89,7 +89,11 @@ fn spares(
             ledger.is_replaced(place, found.lsn, &record.key)
                 || ledger.has_other_copy(place, places, record)
         }
-        InspectedKind::Clock(_) | InspectedKind::Commit | InspectedKind::Noop => true,
+        // A node that lost an id denies nothing any more.
+        InspectedKind::Request(_)
+        | InspectedKind::Clock(_)
+        | InspectedKind::Commit
+        | InspectedKind::Noop => true,
         InspectedKind::Control => false,
     })
 }

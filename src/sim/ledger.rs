@@ -365,7 +365,7 @@ fn events_in<'a>(records: impl Iterator<Item = &'a Inspected>) -> Option<Vec<Eve
                 events.extend(record.dots.iter().map(|&dot| (record.partition, dot)));
             }
             InspectedKind::Clock(_) | InspectedKind::Control => return None,
-            InspectedKind::Commit | InspectedKind::Noop => {}
+            InspectedKind::Request(_) | InspectedKind::Commit | InspectedKind::Noop => {}
         }
     }
     Some(events)

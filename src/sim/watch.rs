@@ -59,6 +59,7 @@ impl World {
                 }
                 let entry = record.object.entries.iter().find(|entry| entry.dot == dot);
                 self.history.minted(Mint {
+                    place,
                     partition: record.partition,
                     dot,
                     key: &record.key,

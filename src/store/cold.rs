@@ -134,7 +134,7 @@ impl Output {
                 }
                 // No index points to a Forget: a shard would call its copy dead.
                 (Kind::Write | Kind::Control, None)
-                | (Kind::Forget | Kind::Commit | Kind::Noop, _) => {}
+                | (Kind::Forget | Kind::Stamp | Kind::Commit | Kind::Noop, _) => {}
             }
             let start = out.len();
             out.extend_from_slice(&kept.bytes);

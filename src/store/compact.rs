@@ -29,6 +29,7 @@ use super::log::{Held, Log};
 use super::place::Place;
 use super::record::{Clocks, HEADER_BYTES, Header, Kind, decode_write, encode_clock, verify};
 use super::segment::SEGMENT_HEADER_BYTES;
+use super::stamps::{self, Stamped, decode_stamp};
 use super::upkeep::{FileStep, SLICE_BYTES};
 use crate::hash::{PartitionId, Token};
 use crate::marks::sometimes;
@@ -58,6 +59,8 @@ pub(super) struct Compaction {
     /// Partitions of whose clock something is dropped that no other record says.
     partitions: BTreeSet<PartitionId>,
     clocks: Clocks,
+    /// Stamps of records that are dropped.
+    stamps: Vec<Stamped>,
     /// The clocks hold every record below this.
     clocks_lsn: Option<u64>,
     /// The new segment, once it is whole and has its name.
@@ -98,6 +101,7 @@ enum Step {
 struct Candidate {
     kept: Kept,
     mark: u64,
+    stamp: Option<Stamped>,
 }
 
 impl Log {
@@ -222,7 +226,12 @@ impl Log {
                 let is_delete = kept.kind == Kind::Forget;
                 sometimes!("a compaction kept a delete that still matters", is_delete);
                 compaction.kept.push(kept.detached());
-            } else if !self.clock_covers(kept.partition, kept.lsn) {
+                continue;
+            }
+            if let Some(stamped) = candidate.stamp {
+                stamps::keep(&mut compaction.stamps, stamped);
+            }
+            if !self.clock_covers(kept.partition, kept.lsn) {
                 compaction.partitions.insert(kept.partition);
             }
         }
@@ -299,12 +308,6 @@ impl Log {
         }
     }
 
-    /// Whether a segment is full, for good, and MANIFEST lists it.
-    pub(super) fn is_sealed(&self, held: &Held) -> bool {
-        let is_full = !held.spare && held.segment.next != 0;
-        held.listed && is_full && Some(held.number()) != self.active
-    }
-
     /// Whether a clock record says what a record with this number says of its partition.
     fn clock_covers(&self, partition: PartitionId, lsn: u64) -> bool {
         self.clock_records.get(&partition).is_some_and(|newest| lsn <= newest.0)
@@ -378,7 +381,8 @@ impl Log {
                 let record = decode_write(header, &kept.bytes)?;
                 let shard = usize::from(header.partition.0 % self.config.shards);
                 let mark = mark_of(&record.key);
-                asked.entry(shard).or_default().push(Candidate { kept, mark });
+                let stamp = record.stamp.and_then(|stamp| self.stamped(header, stamp));
+                asked.entry(shard).or_default().push(Candidate { kept, mark, stamp });
             }
             Kind::ClockAdopt => {
                 // The newest one says what every older one says.
@@ -391,6 +395,11 @@ impl Log {
                 let newest = self.control.get(&header.slot);
                 if newest.is_some_and(|control| control.place == place) {
                     compaction.kept.push(kept.detached());
+                }
+            }
+            Kind::Stamp => {
+                if let Some(stamped) = self.stamped(header, decode_stamp(header, &kept.bytes)?) {
+                    stamps::keep(&mut compaction.stamps, stamped);
                 }
             }
             Kind::Commit | Kind::Noop => {}
@@ -462,10 +471,11 @@ impl Log {
             let kind = Kind::ClockAdopt;
             compaction.kept.push(Kept { partition, token: Token(0), lsn, kind, from: None, bytes });
         }
+        compaction.kept.extend(std::mem::take(&mut compaction.stamps).into_iter().map(Kept::from));
         if compaction.kept.is_empty() {
             return self.release(&compaction.victims);
         }
-        // Clocks and control records come first, then keys in the order of the ring.
+        // What is of no key comes first, then keys in the order of the ring.
         compaction.kept.sort_unstable_by_key(|kept| {
             let is_key = kept.kind.is_of_key();
             (is_key, kept.partition, kept.token, kept.lsn)
@@ -499,6 +509,7 @@ impl Log {
                 sidecar: false,
             },
         );
+        self.note_stamps(segment.number, &compaction.kept);
         self.filters.insert(segment.number, output.filter);
         let note = NewSegment { number: segment.number, seed: segment.seed() };
         self.notify_all(&LogNote::Segment(note));
@@ -553,6 +564,7 @@ impl Compaction {
             kept: Vec::new(),
             partitions: BTreeSet::new(),
             clocks: Clocks::new(),
+            stamps: Vec::new(),
             clocks_lsn: None,
             written: None,
         }

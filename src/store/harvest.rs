@@ -213,7 +213,8 @@ impl Harvest {
                 let newest = self.lost_slots.entry(name.slot).or_default();
                 *newest = (*newest).max(name.lsn);
             }
-            Kind::Commit | Kind::Noop => {}
+            // Whoever lost something does not say for certain what never was.
+            Kind::Stamp | Kind::Commit | Kind::Noop => {}
         }
     }
 

@@ -6,9 +6,10 @@ use bytes::{Bytes, BytesMut};
 use super::codec::to_u64;
 use super::record::{HEADER_BYTES, Header, Kind, Seed, decode_write, encode_write, verify};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::stamps::decode_stamp;
 use crate::causality::NodeId;
 use crate::hash::PartitionId;
-use crate::shard::Record;
+use crate::shard::{Record, Stamp};
 
 /// Most of a segment is zeros: they are passed by the block.
 const ZEROS: [u8; 1_024] = [0; 1_024];
@@ -46,6 +47,8 @@ pub enum InspectedKind {
     Clock(PartitionId),
     /// What the control plane must remember.
     Control,
+    /// What became of a request, whose own record is gone.
+    Request(Stamp),
     /// The end of a group: everything before it counts.
     Commit,
     /// Nothing.
@@ -114,6 +117,9 @@ fn contents(header: &Header, bytes: &[u8]) -> Option<InspectedKind> {
         }
         Kind::ClockAdopt => InspectedKind::Clock(header.partition),
         Kind::Control => InspectedKind::Control,
+        Kind::Stamp => {
+            InspectedKind::Request(decode_stamp(header, &Bytes::copy_from_slice(bytes))?)
+        }
         Kind::Commit => InspectedKind::Commit,
         Kind::Noop => InspectedKind::Noop,
     })

@@ -23,6 +23,7 @@ use super::queue::{Put, Queue};
 use super::record::{Seed, encode_control};
 use super::recovery::{Outcome, Recovery};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::stamps::Ages;
 use super::upkeep::Upkeep;
 use crate::cluster::ControlRecord;
 use crate::hash::{PartitionId, Token};
@@ -66,6 +67,8 @@ pub struct Log {
     /// For each writer the newest put handed, and the newest one announced as durable.
     pub(super) handed: Vec<Seq>,
     pub(super) durable: Vec<Seq>,
+    /// Which records are so old that their requests are forgotten.
+    pub(super) ages: Ages,
     pub(super) full: bool,
     pub(super) rng: Xoshiro256PlusPlus,
     pub(super) events: Vec<Event>,
@@ -153,6 +156,7 @@ impl Log {
             control_pending: Vec::new(),
             handed: vec![Seq(0); writers],
             durable: vec![Seq(0); writers],
+            ages: Ages::default(),
             full: false,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             events: Vec::new(),
@@ -195,6 +199,9 @@ impl Log {
 
     /// Submits every operation that can begin now.
     pub fn pump(&mut self, now: Now, disk: &mut impl Disk) {
+        if matches!(self.phase, Phase::Running) {
+            self.note_age(now);
+        }
         while let Some((owner, op)) = self.next_operation(now) {
             let id = IoId(self.next_io);
             self.next_io += 1;
@@ -366,6 +373,12 @@ impl Log {
         if let Some(held) = place.segment().and_then(|number| self.segments.get_mut(&number)) {
             held.live = held.live.saturating_sub(place.read_bytes());
         }
+    }
+
+    /// Whether a segment is full, for good, and MANIFEST lists it.
+    pub(super) fn is_sealed(&self, held: &Held) -> bool {
+        let is_full = !held.spare && held.segment.next != 0;
+        held.listed && is_full && Some(held.number()) != self.active
     }
 
     pub(super) fn control_writer(&self) -> usize {

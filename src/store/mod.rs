@@ -57,6 +57,7 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod stamps;
 mod summary;
 mod survey;
 mod table;

@@ -14,11 +14,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::{Reader, array_at, put_dot, put_varint, to_u64, to_usize};
 use super::place::SEGMENT_BYTES_MAX;
-use crate::api::RequestId;
+use super::stamps::{put_stamp, read_stamp};
 use crate::causality::{Dot, Entry, Object, PartitionClock, VersionVector};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::planted::{Bug, planted};
-use crate::shard::{Record, Stamp};
+use crate::shard::Record;
 use crate::time::Hlc;
 
 /// Bytes of a record header.
@@ -42,6 +42,8 @@ pub(super) enum Kind {
     ClockAdopt,
     /// A control record of one slot.
     Control,
+    /// What became of a request, whose own record is gone.
+    Stamp,
     /// The end of a sync group.
     Commit,
     /// Nothing; it keeps the last acknowledged group from being the last.
@@ -137,15 +139,23 @@ impl Kind {
             Self::Forget => 2,
             Self::ClockAdopt => 3,
             Self::Control => 4,
+            Self::Stamp => 5,
             Self::Commit => 13,
             Self::Noop => 14,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Write, Self::Forget, Self::ClockAdopt, Self::Control, Self::Commit, Self::Noop]
-            .into_iter()
-            .find(|kind| kind.code() == code)
+        const ALL: [Kind; 7] = [
+            Kind::Write,
+            Kind::Forget,
+            Kind::ClockAdopt,
+            Kind::Control,
+            Kind::Stamp,
+            Kind::Commit,
+            Kind::Noop,
+        ];
+        ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 
@@ -421,12 +431,17 @@ pub(super) fn fold(clocks: &mut Clocks, partition: PartitionId, dots: &[Dot]) {
     }
 }
 
-fn body_end(header: &Header) -> usize {
+/// Where the body of a record ends.
+pub(super) fn body_end(header: &Header) -> usize {
     header.bytes() - usize::from(header.padding)
 }
 
 /// Appends header, body and padding; length and padding are filled in.
-fn encode(out: &mut BytesMut, mut header: Header, body: impl FnOnce(&mut BytesMut)) -> usize {
+pub(super) fn encode(
+    out: &mut BytesMut,
+    mut header: Header,
+    body: impl FnOnce(&mut BytesMut),
+) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     body(out);
@@ -502,29 +517,12 @@ fn read_entry(reader: &mut Reader<'_>) -> Option<(Entry, bool)> {
     Some((Entry { dot, hlc, expiry_ms, rid, tag, path, payload }, flags & ADDED != 0))
 }
 
-fn put_stamp(out: &mut BytesMut, stamp: &Stamp) {
-    out.put_u128_le(stamp.id.0);
-    out.put_u64_le(stamp.at_ms);
-    put_dot(out, stamp.dot);
-    out.put_u64_le(stamp.print);
-    out.put_u8(u8::from(stamp.existed));
-}
-
-fn read_stamp(reader: &mut Reader<'_>) -> Option<Stamp> {
-    let id = RequestId(reader.u128()?);
-    let (at_ms, dot, print) = (reader.u64()?, reader.dot()?, reader.u64()?);
-    let existed = match reader.u8()? {
-        0 => false,
-        1 => true,
-        _ => return None,
-    };
-    Some(Stamp { id, at_ms, dot, print, existed })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::RequestId;
     use crate::causality::Actor;
+    use crate::shard::Stamp;
 
     fn dot(actor: u64, seq: u64) -> Dot {
         Dot { actor: Actor(actor), seq }

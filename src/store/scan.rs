@@ -184,9 +184,12 @@ fn torn_from(records: &[Found], first: Option<u64>) -> Option<u64> {
         expected = lsn + 1;
         group = match record.header.kind {
             Kind::Commit => expected,
-            Kind::Write | Kind::Forget | Kind::ClockAdopt | Kind::Control | Kind::Noop => {
-                record.header.group()
-            }
+            Kind::Write
+            | Kind::Forget
+            | Kind::ClockAdopt
+            | Kind::Control
+            | Kind::Stamp
+            | Kind::Noop => record.header.group(),
         };
     }
     (group != expected).then_some(group)

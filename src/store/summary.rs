@@ -20,6 +20,7 @@ use super::record::{
     Clocks, HEADER_BYTES, Header, Kind, decode_clock, decode_control, decode_write, fold,
 };
 use super::segment::{FORMAT, SEGMENT_HEADER_BYTES, Segment};
+use super::stamps::decode_stamp;
 use crate::causality::{NodeId, PartitionClock};
 use crate::hash::{BucketId, Key, PartitionId, Token};
 use crate::planted::{Bug, planted};
@@ -146,6 +147,10 @@ impl Summary {
                 if newer {
                     self.control.insert(header.slot, Control { lsn: header.lsn, place, body });
                 }
+            }
+            Kind::Stamp => {
+                let stamp = decode_stamp(header, bytes)?;
+                self.stamps.push((header.partition, header.lsn, header.token, stamp));
             }
             Kind::Commit | Kind::Noop => {
                 if segment.cold {

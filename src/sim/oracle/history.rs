@@ -97,6 +97,8 @@ pub struct History {
     pub now_us: u64,
     /// Events that a disk said it had stored, and had not: no node could know of it.
     unstored: BTreeSet<Event>,
+    /// Nodes that have lost records, and with them perhaps the ids of requests.
+    forgetful: BTreeSet<Place>,
     /// Keys of which a promise is broken for that reason alone.
     excused: BTreeSet<Key>,
     /// Events that end, by the time at which they do, until a clock has reached it.
@@ -174,6 +176,8 @@ struct Minted {
 /// An event as its leader minted it.
 #[derive(Clone, Copy, Debug)]
 pub struct Mint<'a> {
+    /// The node of its leader.
+    pub place: Place,
     /// Where.
     pub partition: PartitionId,
     /// Its name.
@@ -350,6 +354,7 @@ impl History {
 
     /// A node found damage: nobody may rely on what it knew to be gone.
     pub fn forgot(&mut self, place: Place) {
+        self.forgetful.insert(place);
         for event in self.events.values_mut() {
             if event.holders.remove(&place) {
                 event.past_is_forgotten |= event.holders.is_empty();

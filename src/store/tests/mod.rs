@@ -7,6 +7,7 @@ mod faults;
 mod model;
 mod names;
 mod node;
+mod requests;
 mod rot;
 mod sidecars;
 mod wal_every_offset;

@@ -11,7 +11,7 @@ use crate::causality::{Actor, Dot, Entry, NodeId, Object, VersionVector};
 use crate::cluster::ControlRecord;
 use crate::config::Durability;
 use crate::hash::{Key, PartitionId, Token};
-use crate::shard::{Batch, Group, Lookup, Record, Seq, ShardId, Table as _};
+use crate::shard::{Batch, Group, Lookup, Record, Seq, ShardId, Stamp, Table as _};
 use crate::store::record::Clocks;
 use crate::store::{Damage, DiskOp, Event, Log, LogConfig, LogError, ReadRequest, Store};
 use crate::time::{Hlc, Mono, Now};
@@ -29,6 +29,9 @@ pub(super) struct Node {
     pub(super) clocks: Clocks,
     pub(super) control: BTreeMap<u8, Bytes>,
     pub(super) damage: Damage,
+    /// What the start found of requests: what each became, and notes of those that are not led.
+    pub(super) stamps: Vec<(Token, Stamp)>,
+    pub(super) refused: Vec<Key>,
     pub(super) recovered_lsn: u64,
     /// For each shard, and then the control plane, the newest durable put.
     pub(super) durable: Vec<Seq>,
@@ -82,6 +85,8 @@ impl Node {
             clocks: Clocks::new(),
             control: BTreeMap::new(),
             damage: Damage::default(),
+            stamps: Vec::new(),
+            refused: Vec::new(),
             recovered_lsn: 0,
             durable: vec![Seq(0); writers],
             notices: Vec::new(),
@@ -161,6 +166,8 @@ impl Node {
                 self.damage = recovered.damage;
                 for shard in recovered.shards {
                     self.clocks.extend(shard.clocks);
+                    self.stamps.extend(shard.stamps);
+                    self.refused.extend(shard.refused);
                     self.stores.push(shard.store);
                 }
             }

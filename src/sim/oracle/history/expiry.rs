@@ -116,6 +116,7 @@ mod tests {
             let id = WriteId(dot.seq);
             history.begin(id, key.clone(), Claim::Known, false);
             history.minted(Mint {
+                place: 0,
                 partition: HOME,
                 dot,
                 key: &key,
@@ -157,6 +158,7 @@ mod tests {
         history.note_time(100);
         let dot = Dot { actor: Actor(2), seq: 1 };
         history.minted(Mint {
+            place: 0,
             partition: HOME,
             dot,
             key: &key,

@@ -23,6 +23,7 @@ fn two_writes(replaced: &[Dot], claim: Claim) -> (History, Key) {
     {
         history.begin(WriteId(id), key.clone(), claim, false);
         history.minted(Mint {
+            place: 0,
             partition: HOME,
             dot,
             key: &key,
@@ -62,6 +63,7 @@ fn concurrent_writes_must_both_be_there_and_replaced_ones_must_not() {
 fn a_dot_that_is_minted_twice_is_found() {
     let (mut history, key) = two_writes(&[], Claim::Known);
     let again = Mint {
+        place: 0,
         partition: HOME,
         dot: dot(2, 1),
         key: &key,
@@ -97,6 +99,7 @@ fn what_a_rotten_log_forgot_is_not_known_to_those_who_write_on_top_of_it() {
         let seen = history.seen_by(HOME, &key, &[value(2)]);
         history.begin(WriteId(3), key.clone(), Claim::Seen(seen), false);
         history.minted(Mint {
+            place: 0,
             partition: HOME,
             dot: dot(2, 2),
             key: &key,
@@ -159,6 +162,7 @@ fn batch() -> (History, [Key; 2]) {
     history.batch(&[WriteId(1), WriteId(2)]);
     for (id, key) in (1..).zip(&keys) {
         history.minted(Mint {
+            place: 0,
             partition: HOME,
             dot: dot(1, id),
             key,
