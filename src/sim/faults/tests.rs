@@ -3,11 +3,12 @@
 use super::{Astray, ClientFault, Death, DiskFault, Fault, LinkFault, NodeFault, Rotting};
 use crate::api::Level;
 use crate::hash::Key;
+use crate::sim::chance::Family;
 use crate::sim::network::Place;
 use crate::sim::options::Options;
 use crate::sim::scenario::{Context, Forgery, Operation, Request, Scenario};
 use crate::sim::world::World;
-use crate::store::FileName;
+use crate::store::{DiskOp, FileName};
 
 /// A cluster of three in which clients have worked for a while.
 fn world() -> World {
@@ -121,13 +122,17 @@ fn a_slow_disk_takes_its_time_and_an_error_ends_the_process() {
 #[test]
 fn a_node_goes_down_at_the_name_that_was_told_and_comes_back() {
     let mut world = world();
+    let name_changes = |world: &mut World| {
+        let mut chance = world.chance.at(Family::Disk, 1, world.now_us, 0);
+        world.perform(1, DiskOp::Create { file: FileName::ManifestNew, bytes: 0 }, &mut chance)
+    };
     let death = Death { after: 2, has_no_power: false, back_us: 500_000 };
     world.on_fault(Fault::Disk(1, DiskFault::Death(death)));
     let life = world.machines[1].life;
-    world.on_name(1);
+    name_changes(&mut world).unwrap();
     world.run_until(world.now_us + 1);
     assert!(world.machines[1].process.is_some(), "it was the first name");
-    world.on_name(1);
+    name_changes(&mut world).unwrap();
     world.run_until(world.now_us + 1);
     assert!(world.machines[1].process.is_none());
     world.run_until(world.now_us + 1_000_000);
